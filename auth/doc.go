@@ -1,0 +1,14 @@
+// Package auth verifies Sumun's access tokens in any Go service, without asking Sumun about each request.
+//
+// It owns what a consumer of tokens needs: [Verifier] with its net/http middleware, the [Claims] it returns,
+// the issuer's public keys ([RemoteKeys]), and the set of what has been revoked before its time ([RevocationSet]).
+//
+// It promises that a token is accepted only when it is an access token (RFC 9068) of the configured issuer for the
+// configured audience, signed with the algorithm that the key itself is for, within its lifetime, and not revoked; and
+// that once keys are loaded no verification waits for the issuer, so that services stand while the issuer is down.
+//
+// It refuses everything a token could use to choose its own judge: unsigned and symmetric algorithms, keys and key
+// addresses in the header, critical extensions it does not know, ID tokens and other kinds of JWT (RFC 8725).
+//
+// Everything is safe for use by several goroutines at once. The package imports nothing else of Sumun.
+package auth

@@ -1,0 +1,83 @@
+package auth
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+)
+
+// Token returns the bearer token of the Authorization header (RFC 6750 section 2.1): [ErrMissing] when there is none,
+// [ErrRequest] when there is more than one or it is not a token. Tokens in the address or the body are not looked at.
+func Token(r *http.Request) (string, error) {
+	headers := r.Header.Values("Authorization")
+	if len(headers) == 0 {
+		return "", ErrMissing
+	}
+	if len(headers) > 1 {
+		return "", ErrRequest
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", ErrMissing
+	}
+	token = strings.Trim(token, " ")
+	if !isToken68(token) {
+		return "", ErrRequest
+	}
+	return token, nil
+}
+
+// isToken68 reports whether s has the syntax of b64token (RFC 6750 section 2.1).
+func isToken68(s string) bool {
+	body := strings.TrimRight(s, "=")
+	for _, c := range []byte(body) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~+/", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return body != ""
+}
+
+// Middleware lets only requests with a valid token through to next, which finds the claims with [FromContext].
+// Others get the status and challenge of RFC 6750 and a problem document (RFC 9457) with the permanent code.
+func (v *Verifier) Middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, err := Token(r)
+		if err != nil {
+			refuse(w, err)
+			return
+		}
+		claims, err := v.Verify(r.Context(), token)
+		if err != nil {
+			refuse(w, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), claims)))
+	})
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	status, challenge, code := Challenge(err)
+	problem := struct {
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail,omitempty"`
+		Code   string `json:"code"`
+	}{Title: http.StatusText(status), Status: status, Code: code}
+	if e, ok := err.(*Error); ok {
+		problem.Detail = e.description
+	}
+	h := w.Header()
+	if challenge != "" {
+		h.Set("WWW-Authenticate", challenge)
+	}
+	if status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(problem) // the client is gone when this fails
+}

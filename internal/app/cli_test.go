@@ -1,0 +1,182 @@
+package app_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Whoever mistypes a command must learn what was meant, on one line, and scripts must see an exit code.
+func TestMisuse(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args []string
+		code int
+		want string
+	}{
+		"no command":       {nil, 2, "sumun --help"},
+		"unknown command":  {[]string{"sevre"}, 2, "unexpected argument sevre"},
+		"unknown flag":     {[]string{"serve", "--lisen", "x"}, 2, "did you mean \"--listen\"?; see `sumun serve --help`"},
+		"flag without":     {[]string{"serve", "--listen"}, 2, "--listen"},
+		"unknown module":   {[]string{"serve", "bogus"}, 2, `there is no module "bogus"; there is: identity`},
+		"no address":       {[]string{"user", "add", "--password-stdin"}, 2, "--email"},
+		"no password flag": {[]string{"user", "add", "--email", "a@example.com"}, 2, "--password-stdin"},
+		"unknown kind":     {[]string{"keys", "rotate", "--kind", "x"}, 2, "signing"},
+		"contradiction":    {[]string{"keys", "rotate", "--kind", "pepper", "--now"}, 2, "leave them out"},
+		"no config file":   {[]string{"serve", "--config", "/does/not/exist.yaml"}, 1, "sumun config default > /does/not/exist.yaml"},
+		"listen nowhere":   {[]string{"serve", "--listen", "8080"}, 1, "listen (--listen): \"8080\""},
+		"same port twice":  {[]string{"serve", "--listen", "127.0.0.1:1", "--ops-listen", "127.0.0.1:1"}, 1, "ops_listen (--ops-listen)"},
+		"issuer with path": {[]string{"serve", "--issuer", "https://example.com/id"}, 1, "issuer (--issuer)"},
+		"database":         {[]string{"serve", "--database", "mysql://u:hunter2@h/d"}, 1, "database (--database)"},
+		"redis":            {[]string{"serve", "--redis", "memcached://u:hunter2@h"}, 1, "redis (--redis)"},
+		"log level":        {[]string{"serve", "--log-level", "loud"}, 1, "write debug, info, warn or error"},
+		"list nothing":     {[]string{"user", "list", "--data", "/does/not/exist"}, 1, "there is no database /does/not/exist/sumun.db"},
+		"rotate nothing":   {[]string{"keys", "rotate", "--data", "/does/not/exist"}, 1, "there is no database"},
+		"status nothing":   {[]string{"migrate", "--status", "--data", "/does/not/exist"}, 1, "there is no database"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := run(t, "", test.args...)
+			r.wantFault(t, test.code, test.want)
+			if strings.Contains(r.stderr, "hunter2") {
+				t.Errorf("a password is shown: %s", r.stderr)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"", "serve", "migrate", "config", "config default", "config check", "user", "user add", "user list", "keys rotate", "version"} {
+		r := run(t, "", append(strings.Fields(command), "--help")...)
+		if r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "Usage: sumun "+command) {
+			t.Errorf("%s --help ended with %d: %s%s", command, r.code, r.stderr, r.stdout)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	if r := run(t, "", "version"); r.code != 0 || !strings.HasPrefix(r.stdout, "sumun ") || !strings.Contains(r.stdout, "go1.") {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// One restart must tell of all mistakes, whichever layer they were made in and whichever package finds them.
+func TestAllFaultsAtOnce(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sumun.yaml")
+	content := "sessions:\n  idle: 1s\nmail:\n  transport: pigeon\n  smtp:\n    pasword: x\npasswords:\n  policy:\n    min_length: 4\n"
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := runEnv(t, []string{"SUMUN_CONFIG=" + file, "SUMUN_TOKENS_LIFETIME=2h", "SUMUN_TOKENS_LIVETIME=2h", "SUMUN_MASTER_KEY=hunter2"},
+		"", "serve", "--limits", "maybe")
+	if r.code != 1 {
+		t.Errorf("exit code %d", r.code)
+	}
+	for _, want := range []string{
+		"mail.smtp.pasword (sumun.yaml:6): is not a known key; did you mean mail.smtp.password?",
+		"SUMUN_TOKENS_LIVETIME: is not a known variable; did you mean SUMUN_TOKENS_LIFETIME?",
+		`limits (--limits): "maybe" is not accepted: write on or off`,
+		"master_key (SUMUN_MASTER_KEY): ",
+		"tokens.lifetime (SUMUN_TOKENS_LIFETIME): ",
+		"sessions.idle (sumun.yaml:2): ",
+		"passwords.policy.min_length (sumun.yaml:9): ",
+		"mail.transport (sumun.yaml:4): ",
+	} {
+		if !strings.Contains(r.stderr, "sumun: "+want) {
+			t.Errorf("not reported: %s", want)
+		}
+	}
+	if n := strings.Count(r.stderr, "\n"); n != 8 || strings.Contains(r.stderr, "hunter2") {
+		t.Errorf("%d lines, want 8, none with the secret:\n%s", n, r.stderr)
+	}
+}
+
+func TestDefaultConfigIsAccepted(t *testing.T) {
+	t.Parallel()
+	defaults := run(t, "", "config", "default")
+	if defaults.code != 0 {
+		t.Fatal(defaults.stderr)
+	}
+	folder := t.TempDir()
+	file := filepath.Join(folder, "sumun.yaml")
+	if err := os.WriteFile(file, []byte(defaults.stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, "", "config", "check", "--config", file, "--data", filepath.Join(folder, "data"),
+		"--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
+	if r.code != 0 || strings.Contains(r.stdout, "FAULT") {
+		t.Errorf("ended with %d:\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "data")); !os.IsNotExist(err) {
+		t.Error("a check made the data folder")
+	}
+}
+
+func TestConfigCheckFindsWhatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	taken := takenPort(t)
+	r := runEnv(t, []string{"SUMUN_MAIL_TRANSPORT=smtp", "SUMUN_MAIL_SMTP_HOST=127.0.0.1", "SUMUN_MAIL_SMTP_PORT=1", "SUMUN_MAIL_FROM=id@example.com"}, "",
+		"config", "check", "--data", t.TempDir(), "--listen", taken, "--ops-listen", "127.0.0.1:0",
+		"--database", "postgres://nobody:hunter2@127.0.0.1:1/nothing", "--issuer", "http://id.example.com")
+	if r.code != 1 {
+		t.Errorf("exit code %d", r.code)
+	}
+	for _, what := range []string{"database", "mail", "listen"} {
+		if !strings.Contains(r.stdout, "FAULT  "+what+" ") {
+			t.Errorf("%s is not at fault", what)
+		}
+	}
+	if strings.Count(r.stdout, "FAULT") != 3 || strings.Contains(r.stdout+r.stderr, "hunter2") {
+		t.Errorf("stdout:\n%s\nstderr:\n%s", r.stdout, r.stderr)
+	}
+	if !strings.Contains(r.stdout, "warn   issuer: http://id.example.com is plain HTTP") {
+		t.Errorf("no warning about plain HTTP:\n%s", r.stdout)
+	}
+}
+
+func TestUserAdd(t *testing.T) {
+	t.Parallel()
+	data := installation(t)
+	t.Run("listed", func(t *testing.T) {
+		r := run(t, "", "user", "list", "--data", data, "--json")
+		var account struct {
+			Email string
+			Roles []string
+		}
+		if err := json.Unmarshal([]byte(r.stdout), &account); err != nil || account.Email != email || len(account.Roles) != 1 {
+			t.Errorf("got %+v, %v", r, err)
+		}
+		if r := run(t, "", "user", "list", "--data", data); !strings.Contains(r.stdout, email) || r.code != 0 {
+			t.Errorf("got %+v", r)
+		}
+	})
+	for name, test := range map[string]struct{ email, stdin, want string }{
+		"no password":       {"lee@example.com", "\n", "no password on standard input"},
+		"endless password":  {"lee@example.com", strings.Repeat("x", 5000), "more than 4096 bytes"},
+		"weak password":     {"lee@example.com", "12345678", "password"},
+		"no address":        {"lee", password, "mail address"},
+		"address is taken":  {email, password, "account with this address"},
+		"several passwords": {"lee@example.com", "short\n" + password + "\n", "password"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t, test.stdin, "user", "add", "--data", data, "--email", test.email, "--password-stdin")
+			r.wantFault(t, 1, test.want)
+		})
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	if r := run(t, "", "migrate", "--data", data); r.code != 0 || !strings.Contains(r.stdout, "is up to date") {
+		t.Fatalf("got %+v", r)
+	}
+	if r := run(t, "", "migrate", "--data", data, "--status"); r.code != 0 || !strings.Contains(r.stdout, "0 pending") {
+		t.Errorf("got %+v", r)
+	}
+}

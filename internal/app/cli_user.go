@@ -1,0 +1,164 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sumunio/sumun/internal/identity"
+)
+
+type userCommands struct {
+	Add  userAddCommand  `cmd:"" help:"Add an account."`
+	List userListCommand `cmd:"" help:"List the accounts."`
+}
+
+type userAddCommand struct {
+	storeFlags
+	Email         string   `required:"" help:"Address of the account." placeholder:"ADDRESS"`
+	PasswordStdin bool     `required:"" help:"Read the password from standard input: its first line."`
+	Name          string   `help:"What the person is called; without it, what stands before the @." placeholder:"NAME"`
+	UserName      string   `help:"To sign in with instead of the address." placeholder:"NAME"`
+	Role          []string `help:"Role of the account; may be repeated. The role of administrators is \"admin\"." placeholder:"ROLE"`
+	Verified      bool     `help:"The address is known to be theirs."`
+}
+
+// Help implements kong.HelpProvider.
+func (userAddCommand) Help() string {
+	return `Works whether the server runs or not, as long as both use the same --data or --database.
+
+Examples:
+
+  sumun user add --email kim@example.com --name "Kim Minji" --password-stdin < password.txt
+  printf %s "$PASSWORD" | sumun user add --email admin@example.com --password-stdin --role admin --verified`
+}
+
+// maxPasswordLine bounds what is read from standard input; the policy allows less.
+const maxPasswordLine = 4096
+
+func (c *userAddCommand) Run(ctx context.Context, p *program) error {
+	password, err := readLine(p.stdin)
+	if err != nil {
+		return err
+	}
+	name := c.Name
+	if name == "" {
+		name, _, _ = strings.Cut(c.Email, "@")
+	}
+	return c.with(ctx, p, withIdentity(func(s *identityServices) error {
+		a, err := s.people.AddAccount(ctx, identity.NewAccount{
+			Email: c.Email, Name: name, UserName: c.UserName, Password: password, Roles: c.Role, Verified: c.Verified,
+		})
+		if err != nil {
+			return fmt.Errorf("add %s: %w", c.Email, err)
+		}
+		_, err = fmt.Fprintf(p.stdout, "added %s as %s\n", a.Email, a.ID)
+		return err
+	}))
+}
+
+// readLine reads the first line, without its end.
+func readLine(r io.Reader) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxPasswordLine+1))
+	if err != nil {
+		return "", fmt.Errorf("read the password from standard input: %w", err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	line = strings.TrimSuffix(line, "\r")
+	if line == "" {
+		return "", errors.New("there is no password on standard input; give it as the first line")
+	}
+	if len(line) > maxPasswordLine {
+		return "", fmt.Errorf("the password on standard input has more than %d bytes; choose a shorter one", maxPasswordLine)
+	}
+	return line, nil
+}
+
+// withIdentity connects the services of accounts on a foundation and hands them to do.
+func withIdentity(do func(*identityServices) error) func(*foundation) error {
+	return func(f *foundation) error {
+		s, err := newIdentity(f)
+		if err != nil {
+			return err
+		}
+		f.closers = append(f.closers, s.policy.Close)
+		return do(s)
+	}
+}
+
+type userListCommand struct {
+	storeFlags
+	JSON bool `help:"One JSON object a line."`
+}
+
+// Help implements kong.HelpProvider.
+func (userListCommand) Help() string {
+	return `Examples:
+
+  sumun user list
+  sumun user list --json | jq -r 'select(.email_verified | not).email'`
+}
+
+// listed is an account as a program reads it.
+type listed struct {
+	ID            string    `json:"id"`
+	Email         string    `json:"email"`
+	EmailVerified bool      `json:"email_verified"`
+	UserName      string    `json:"user_name,omitempty"`
+	Name          string    `json:"name"`
+	Status        string    `json:"status"`
+	Roles         []string  `json:"roles"`
+	CreatedAt     time.Time `json:"created_at"`
+}
+
+const listPage = 500
+
+func (c *userListCommand) Run(ctx context.Context, p *program) error {
+	return c.withExisting(ctx, p, withIdentity(func(s *identityServices) error {
+		write, flush := c.writer(p.stdout)
+		for after := ""; ; {
+			accounts, err := s.people.Accounts(ctx, after, listPage)
+			if err != nil {
+				return fmt.Errorf("list accounts: %w", err)
+			}
+			for _, a := range accounts {
+				if err := write(a); err != nil {
+					return err
+				}
+				after = a.ID
+			}
+			if len(accounts) < listPage {
+				return flush()
+			}
+		}
+	}))
+}
+
+func (c *userListCommand) writer(out io.Writer) (write func(identity.Account) error, flush func() error) {
+	if c.JSON {
+		encoder := json.NewEncoder(out)
+		return func(a identity.Account) error {
+			roles := a.Roles
+			if roles == nil {
+				roles = []string{}
+			}
+			return encoder.Encode(listed{a.ID, a.Email, a.EmailVerified, a.UserName, a.Name, string(a.Status), roles, a.CreatedAt})
+		}, func() error { return nil }
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tADDRESS\tVERIFIED\tUSER NAME\tNAME\tSTATUS\tROLES")
+	return func(a identity.Account) error {
+		verified := "no"
+		if a.EmailVerified {
+			verified = "yes"
+		}
+		_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			a.ID, a.Email, verified, a.UserName, a.Name, a.Status, strings.Join(a.Roles, ","))
+		return err
+	}, table.Flush
+}

@@ -1,0 +1,108 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/keyring"
+	"github.com/sumunio/sumun/internal/ratelimit"
+	"github.com/sumunio/sumun/internal/sqldb"
+)
+
+// foundation is what every module stands on.
+type foundation struct {
+	cfg     Config
+	log     *slog.Logger
+	clock   func() time.Time
+	db      *sqldb.DB
+	keyring *keyring.Keyring
+	limiter ratelimit.Limiter
+	metrics *prometheus.Registry
+	closers []func() error // in the order in which they were opened
+}
+
+// open makes the data folder, opens the database, checks the master key against it and brings the tables up to date. The
+// caller closes the foundation.
+func open(ctx context.Context, cfg Config, log *slog.Logger, sets []sqldb.Migrations) (_ *foundation, err error) {
+	f := &foundation{cfg: cfg, log: log, clock: time.Now, metrics: httpd.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.close())
+		}
+	}()
+	if err := makeDataFolder(cfg); err != nil {
+		return nil, err
+	}
+	if f.db, err = sqldb.Open(ctx, cfg.SQL); err != nil {
+		return nil, err
+	}
+	f.closers = append(f.closers, f.db.Close)
+	// The keyring's tables come first, so that nothing else is touched in a database of another master key.
+	if err := sqldb.Migrate(ctx, f.db, keyring.Migrations); err != nil {
+		return nil, err
+	}
+	if f.keyring, err = keyring.Open(ctx, f.db, cfg.Keyring, f.clock); err != nil {
+		return nil, err
+	}
+	if err := sqldb.Migrate(ctx, f.db, sets...); err != nil {
+		return nil, err
+	}
+	return f, f.openLimiter(ctx)
+}
+
+// close closes everything that was opened, the last first.
+func (f *foundation) close() error {
+	var errs []error
+	for i := len(f.closers) - 1; i >= 0; i-- {
+		errs = append(errs, f.closers[i]())
+	}
+	f.closers = nil
+	return errors.Join(errs...)
+}
+
+// makeDataFolder makes the data folder, unless everything that would be in it is configured to be elsewhere.
+func makeDataFolder(cfg Config) error {
+	if !cfg.usesData() {
+		return nil
+	}
+	const remedy = "name another folder with --data or SUMUN_DATA"
+	err := os.MkdirAll(cfg.Data, 0o700)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("data folder %s: there is a file of that name; %s", cfg.Data, remedy)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("data folder %s: this user may not write there; allow it, or %s", cfg.Data, remedy)
+	default:
+		return fmt.Errorf("data folder %s: %w; %s", cfg.Data, errors.Unwrap(err), remedy)
+	}
+}
+
+// usesData reports whether anything is kept in the data folder.
+func (c Config) usesData() bool {
+	inside := []string{strings.TrimPrefix(c.SQL.URL, "sqlite:")}
+	if c.MasterKey == "" {
+		inside = append(inside, c.MasterKeyFile)
+	}
+	if len(c.TLS.ACME.Hosts) > 0 {
+		inside = append(inside, c.TLS.ACME.CacheDir)
+	}
+	for _, path := range inside {
+		if relative, err := filepath.Rel(c.Data, path); err == nil && filepath.IsLocal(relative) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,207 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/identity"
+	"github.com/sumunio/sumun/internal/identity/password"
+	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/token"
+	"github.com/sumunio/sumun/internal/web"
+)
+
+// identityModule is accounts, sessions, tokens and their pages, which are deployed together.
+func identityModule() module {
+	return module{
+		name: "identity",
+		sections: func(cfg *Config) map[string]validator {
+			return map[string]validator{
+				"tokens": cfg.Tokens, "sessions": cfg.Sessions, "passwords": cfg.Passwords,
+				"identity": cfg.Identity, "mail": cfg.Mail, "audit": cfg.Audit,
+			}
+		},
+		migrations: []sqldb.Migrations{
+			audit.Migrations, mail.Migrations, token.Migrations, session.Migrations, identity.Migrations,
+		},
+		build: func(f *foundation) (*unit, error) {
+			s, err := newIdentity(f)
+			if err != nil {
+				return nil, err
+			}
+			return s.unit(f)
+		},
+	}
+}
+
+// identityServices is the module before it is mounted, as the command line uses it too.
+type identityServices struct {
+	trail    *audit.Log
+	mailbox  *mail.Mailbox // nil when mail really leaves
+	queue    *mail.Queue
+	tokens   *token.Service
+	sessions *session.Service
+	policy   *password.Policy
+	pages    *web.Renderer
+	people   *identity.Service
+}
+
+func newIdentity(f *foundation) (s *identityServices, err error) {
+	cfg := f.cfg
+	s = &identityServices{trail: audit.New(cfg.Audit, f.clock)}
+	transport, err := s.newTransport(f)
+	if err != nil {
+		return nil, err
+	}
+	if s.queue, err = mail.NewQueue(cfg.Mail, mail.Deps{
+		DB: f.db, Transport: transport, Clock: f.clock, Log: f.log, Metrics: f.metrics,
+	}); err != nil {
+		return nil, err
+	}
+	if s.tokens, err = token.New(cfg.Tokens, token.Deps{
+		DB: f.db, Keyring: f.keyring, Issuer: cfg.Issuer, Clock: f.clock, Log: f.log,
+	}); err != nil {
+		return nil, err
+	}
+	if s.sessions, err = session.New(cfg.Sessions, session.Deps{
+		DB: f.db, Keyring: f.keyring, Tokens: s.tokens,
+		Audit: s.trail, Mail: s.queue, Clock: f.clock, Log: f.log, Metrics: f.metrics,
+	}); err != nil {
+		return nil, err
+	}
+	cookies := cfg.cookies()
+	if s.pages, err = web.New(web.Config{
+		Service: cfg.Service, LanguageCookie: cookies.Lang(), Secure: cookies.Secure, RequestID: httpd.RequestID,
+	}); err != nil {
+		return nil, err
+	}
+	hasher, err := password.NewHasher(cfg.Passwords, f.keyring, f.metrics)
+	if err != nil {
+		return nil, err
+	}
+	if s.policy, err = password.OpenPolicy(cfg.Passwords.Policy, f.log); err != nil {
+		return nil, err
+	}
+	s.people, err = identity.New(cfg.Identity, identity.Deps{
+		DB: f.db, Hasher: hasher, Policy: s.policy, Sessions: s.sessions, Audit: s.trail, Mail: s.queue,
+		Limiter: f.limiter, Web: s.pages, Cookies: cookies, Issuer: cfg.Issuer, Limits: bool(cfg.Limits),
+		Clock: f.clock, Log: f.log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.policy.Close())
+	}
+	s.queue.Handle("", s.people.Compose)
+	return s, nil
+}
+
+func (s *identityServices) newTransport(f *foundation) (mail.Transport, error) {
+	if f.cfg.Mail.Transport == mail.TransportMailbox {
+		s.mailbox = mail.NewMailbox(f.db, f.clock)
+		return s.mailbox, nil
+	}
+	return mail.NewSMTP(f.cfg.Mail, f.clock)
+}
+
+// unit connects the services to the listeners. Its tokens are for Sumun itself: their audience is the issuer.
+func (s *identityServices) unit(f *foundation) (*unit, error) {
+	verifier, err := auth.New(auth.Config{
+		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Clock: f.clock,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.policy.Close())
+	}
+	mailboxToken := ""
+	if s.mailbox != nil && isLoopback(f.cfg.OpsListen) {
+		mailboxToken = rand.Text()
+	}
+	return &unit{
+		verifier: verifier,
+		render:   s.pages.Fault,
+		mount: func(mux *http.ServeMux, api huma.API) {
+			s.tokens.Mount(mux)
+			s.pages.Mount(mux)
+			s.sessions.MountAPI(api, f.cfg.cookies())
+			s.people.MountAPI(api)
+			s.people.MountPages(mux)
+		},
+		mountOps: func(mux *http.ServeMux) {
+			if mailboxToken != "" {
+				page := mail.NewMailboxPage(s.mailbox, mailboxToken)
+				mux.Handle("/mailbox", page)
+				mux.Handle("/mailbox/", page)
+			}
+		},
+		load: func(ctx context.Context) error { return errors.Join(s.tokens.Load(ctx), s.sessions.Load(ctx)) },
+		workers: []worker{
+			{"signing keys", s.tokens.Run},
+			{"sessions", s.sessions.Run},
+			{"accounts", s.people.Run},
+			{"mail", s.queue.Run},
+			{"audit trail", s.sweepTrail(f)},
+		},
+		notices: func(ctx context.Context, opsAddress string) ([]notice, error) {
+			return s.notices(ctx, opsAddress, mailboxToken)
+		},
+		close: s.policy.Close,
+	}, nil
+}
+
+// notices are the links that a person needs once traffic is served.
+func (s *identityServices) notices(ctx context.Context, opsAddress, mailboxToken string) ([]notice, error) {
+	var all []notice
+	if mailboxToken != "" {
+		all = append(all, notice{"Mailbox", "http://" + opsAddress + "/mailbox?token=" + mailboxToken})
+	}
+	link, err := s.people.SetupLink(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if link != "" {
+		all = append(all, notice{"First administrator", link})
+	}
+	return all, nil
+}
+
+// sweepEvery is how often expired events leave the audit trail.
+const sweepEvery = time.Hour
+
+func (s *identityServices) sweepTrail(f *foundation) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ticker := time.NewTicker(sweepEvery)
+		defer ticker.Stop()
+		for {
+			if _, err := s.trail.Sweep(ctx, f.db); err != nil && ctx.Err() == nil {
+				f.log.LogAttrs(ctx, slog.LevelWarn, "audit trail not swept", slog.Any("error", err))
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-ticker.C:
+			}
+		}
+	}
+}
+
+// cookies are Secure where browsers will send them back: over TLS, and to this very machine.
+func (c *Config) cookies() httpd.Cookies {
+	return httpd.Cookies{Secure: strings.HasPrefix(c.Issuer, "https:") || loopbackHost(c.issuerHost())}
+}
+
+// isLoopback reports whether only this machine can reach the address.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && loopbackHost(host)
+}

@@ -1,0 +1,94 @@
+package app
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/httpd"
+)
+
+// publicRoutes puts the routes of all units together, behind the chain that every request passes.
+func (n *node) publicRoutes() http.Handler {
+	mux := http.NewServeMux()
+	api := httpd.NewAPI(mux, httpd.APIConfig{Title: n.cfg.Service, Version: "1", ServerURL: n.cfg.Issuer})
+	api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {
+		Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The access_token of a sign-in or a refresh.",
+	}}
+	var render func(http.ResponseWriter, *http.Request, *fault.Fault)
+	for _, u := range n.units {
+		api.UseMiddleware(requireAccessToken(api, u.verifier))
+		u.mount(mux, api)
+		if u.render != nil {
+			render = u.render
+		}
+	}
+	return httpd.Chain(n.log, n.metrics, n.cfg.HTTP)(httpd.Routes(mux, render))
+}
+
+func (n *node) opsRoutes() http.Handler {
+	return httpd.OpsHandler(httpd.OpsConfig{
+		Ready: n.ready, Registry: n.metrics, Listen: n.cfg.OpsListen, Log: n.log,
+		Extra: func(mux *http.ServeMux) {
+			for _, u := range n.units {
+				u.mountOps(mux)
+			}
+		},
+	})
+}
+
+// bearer is the name that operations give the one security scheme.
+const bearer = "bearer"
+
+// requireAccessToken lets a request through to an operation that declares security only with a valid access token, whose
+// claims the operation finds in its context. Operations without security are public: they get no claims, whatever was sent.
+func requireAccessToken(api huma.API, verifier *auth.Verifier) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		if len(ctx.Operation().Security) == 0 {
+			next(ctx)
+			return
+		}
+		r, _ := humago.Unwrap(ctx)
+		claims, err := verified(r, verifier)
+		if err != nil {
+			httpd.Refuse(api, ctx, err)
+			return
+		}
+		next(huma.WithContext(ctx, auth.NewContext(ctx.Context(), claims)))
+	}
+}
+
+func verified(r *http.Request, verifier *auth.Verifier) (*auth.Claims, error) {
+	token, err := auth.Token(r)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	claims, err := verifier.Verify(r.Context(), token)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return claims, nil
+}
+
+// refusal is the answer to a token that does not let through (RFC 6750 section 3). What is not about the token, such as a
+// database that does not answer, stays what it is.
+func refusal(err error) error {
+	var e *auth.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	status, challenge, code := auth.Challenge(e)
+	f := fault.New(fault.KindOf(status), code, e.Description()).Wrap(err)
+	if challenge != "" {
+		f = f.Challenge(challenge)
+	}
+	if status == http.StatusServiceUnavailable {
+		f = f.After(time.Second)
+	}
+	return f
+}

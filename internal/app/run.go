@@ -1,0 +1,201 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sumunio/sumun/internal/httpd"
+)
+
+// node is one process that serves.
+type node struct {
+	*foundation
+	units    []*unit
+	public   *httpd.Server
+	ops      *httpd.Server
+	routes   http.Handler // what public serves, once the modules are built
+	serving  atomic.Bool
+	cancel   context.CancelCauseFunc // asks for the end, with the reason
+	problems problems
+}
+
+var (
+	errStarting = errors.New("starting or stopping")
+	errStopped  = errors.New("stopped")
+)
+
+// serve runs the selected modules until ctx ends or a part of them fails. It returns nil when ctx ended and everything has
+// stopped in order.
+func serve(ctx context.Context, cfg Config, selected []module, stdout, stderr io.Writer) (err error) {
+	f, err := open(ctx, cfg, cfg.Log.logger(stderr), tables(selected))
+	if err != nil {
+		return err
+	}
+	n := &node{foundation: f}
+	defer func() { err = errors.Join(err, n.close()) }()
+	if err := n.build(ctx, selected); err != nil {
+		return err
+	}
+	running, cancel := context.WithCancelCause(ctx)
+	defer cancel(errStopped)
+	n.cancel = cancel
+
+	lasting := context.WithoutCancel(ctx) // each part is told to stop at its turn
+	workers := n.start(lasting, n.workers()...)
+	defer workers.stop()
+	if err := n.listen(ctx); err != nil {
+		return errors.Join(err, n.problems.join())
+	}
+	ops := n.start(lasting, worker{"operators' listener", n.ops.Run})
+	defer ops.stop()
+	public := n.start(lasting, worker{"public listener", n.public.Run})
+	defer public.stop()
+
+	if err := n.announce(ctx, stdout, stderr); err != nil {
+		return err
+	}
+	n.serving.Store(true)
+	<-running.Done()
+	n.serving.Store(false)
+	n.log.Info("stopping", "reason", context.Cause(running).Error())
+	if ctx.Err() != nil {
+		time.Sleep(cfg.Drain)
+	}
+	public.stop()
+	workers.stop()
+	ops.stop()
+	return n.problems.join()
+}
+
+// build connects the modules and loads what they need in memory. Port 0 is bound before, as the issuer is named after it.
+func (n *node) build(ctx context.Context, selected []module) (err error) {
+	late := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.routes.ServeHTTP(w, r) })
+	if n.public, err = httpd.NewServer(n.cfg.HTTP, late, n.log); err != nil {
+		return err
+	}
+	if _, port, _ := net.SplitHostPort(n.cfg.Listen); port == "0" {
+		if err := n.public.Listen(ctx); err != nil {
+			return err
+		}
+		n.cfg.deriveIssuer(n.public.Addr())
+	}
+	n.cfg.deriveIssuer(n.cfg.Listen)
+	for _, m := range selected {
+		u, err := m.build(n.foundation)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		n.units = append(n.units, u)
+		n.closers = append(n.closers, u.close)
+	}
+	for _, u := range n.units {
+		if err := u.load(ctx); err != nil {
+			return err
+		}
+	}
+	n.routes = n.publicRoutes()
+	opsConfig := httpd.DefaultConfig()
+	opsConfig.Listen = n.cfg.OpsListen
+	opsConfig.WriteTimeout = opsWriteTimeout
+	n.ops, err = httpd.NewServer(opsConfig, n.opsRoutes(), n.log)
+	return err
+}
+
+// opsWriteTimeout lets an operator record a profile of some minutes.
+const opsWriteTimeout = 5 * time.Minute
+
+func (n *node) listen(ctx context.Context) error {
+	if err := n.ops.Listen(ctx); err != nil {
+		return fmt.Errorf("%w (ops_listen)", err)
+	}
+	if n.public.Addr() != "" {
+		return nil
+	}
+	return n.public.Listen(ctx)
+}
+
+func (n *node) workers() []worker {
+	var all []worker
+	for _, u := range n.units {
+		all = append(all, u.workers...)
+	}
+	return all
+}
+
+// ready answers /readyz.
+func (n *node) ready(ctx context.Context) error {
+	if !n.serving.Load() {
+		return errStarting
+	}
+	return n.db.Ping(ctx)
+}
+
+// problems collects what went wrong in goroutines.
+type problems struct {
+	mu   sync.Mutex
+	errs []error
+}
+
+func (p *problems) add(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.errs = append(p.errs, err)
+}
+
+func (p *problems) join() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return errors.Join(p.errs...)
+}
+
+// group is workers that stop together.
+type group struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// start runs workers. One that fails, panics or ends by itself brings the whole process down.
+func (n *node) start(ctx context.Context, workers ...worker) *group {
+	ctx, cancel := context.WithCancel(ctx)
+	g := &group{cancel: cancel}
+	for _, w := range workers {
+		g.done.Go(func() {
+			err := guard(ctx, w, n.log)
+			if err == nil && ctx.Err() == nil {
+				err = errors.New("ended by itself")
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", w.name, err)
+				n.problems.add(err)
+				n.cancel(err)
+			}
+		})
+	}
+	return g
+}
+
+// stop asks the workers to end and waits for them. It may be called twice.
+func (g *group) stop() {
+	g.cancel()
+	g.done.Wait()
+}
+
+// guard turns a panic into an error, and logs where it came from.
+func guard(ctx context.Context, w worker, log *slog.Logger) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			log.Error("worker panicked", "worker", w.name, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	return w.run(ctx)
+}

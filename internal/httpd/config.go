@@ -1,0 +1,184 @@
+package httpd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config says where a server listens and how patient it is.
+type Config struct {
+	// Listen is host:port. An empty host means every address, port 0 a free port.
+	Listen string `yaml:"listen"`
+	// TLS says where certificates come from; its zero value means plain HTTP.
+	TLS TLS `yaml:"tls"`
+	// TrustedProxies lists the networks whose X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are believed.
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+	// TrustedOrigins lists further origins ("https://shop.example") whose pages may make unsafe requests.
+	TrustedOrigins []string `yaml:"trusted_origins"`
+	// MaxBody bounds request bodies, in bytes.
+	MaxBody int64 `yaml:"max_body"`
+	// MaxHeaderBytes bounds request headers, in bytes.
+	MaxHeaderBytes int `yaml:"max_header_bytes"`
+	// ReadHeaderTimeout is how long a client may take to send its header.
+	ReadHeaderTimeout time.Duration `yaml:"read_header_timeout"`
+	// ReadTimeout is how long a client may take to send the whole request.
+	ReadTimeout time.Duration `yaml:"read_timeout"`
+	// WriteTimeout is the time from the request's header to the end of the answer.
+	WriteTimeout time.Duration `yaml:"write_timeout"`
+	// IdleTimeout is how long a connection may wait for its next request.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// ShutdownGrace is how long requests in flight may take to finish when the server stops.
+	ShutdownGrace time.Duration `yaml:"shutdown_grace"`
+}
+
+// TLS names certificate files or an ACME authority, not both.
+type TLS struct {
+	// CertFile and KeyFile are PEM files. They are read again when they change, without a restart.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// ACME obtains certificates where it has hosts.
+	ACME ACME `yaml:"acme"`
+}
+
+// ACME says how certificates are obtained from an authority such as Let's Encrypt (RFC 8555). Using it accepts the authority's
+// terms of service.
+type ACME struct {
+	// Hosts lists the only names certificates are asked for.
+	Hosts []string `yaml:"hosts"`
+	// CacheDir keeps account key and certificates between starts.
+	CacheDir string `yaml:"cache_dir"`
+	// Email is where the authority writes about problems; optional.
+	Email string `yaml:"email"`
+	// HTTPListen is where HTTP-01 challenges are answered and plain requests redirected, usually ":80". Without it only
+	// TLS-ALPN-01 is used, for which the server must be reachable on port 443.
+	HTTPListen string `yaml:"http_listen"`
+	// DirectoryURL is the authority; empty means Let's Encrypt.
+	DirectoryURL string `yaml:"directory_url"`
+}
+
+// Enabled reports whether the listener speaks TLS.
+func (t TLS) Enabled() bool { return t.CertFile != "" || t.KeyFile != "" || t.ACME.enabled() }
+
+func (a ACME) enabled() bool { return len(a.Hosts) > 0 }
+
+// DefaultConfig returns a configuration that listens on loopback without TLS.
+func DefaultConfig() Config {
+	return Config{
+		Listen:            "127.0.0.1:8080",
+		MaxBody:           defaultMaxBody,
+		MaxHeaderBytes:    32 << 10,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		ShutdownGrace:     10 * time.Second,
+	}
+}
+
+// Validate returns everything that is wrong with the configuration, each with its key, value and remedy.
+func (c Config) Validate() error {
+	errs := []error{checkListen("listen", c.Listen), c.TLS.validate()}
+	origins := http.NewCrossOriginProtection()
+	for _, origin := range c.TrustedOrigins {
+		if origins.AddTrustedOrigin(origin) != nil {
+			errs = append(errs, fmt.Errorf("trusted_origins: %q is no origin; write it like https://shop.example", origin))
+		}
+	}
+	for _, prefix := range c.TrustedProxies {
+		if !prefix.IsValid() {
+			errs = append(errs, errors.New("trusted_proxies: an entry is no network; write it like 10.0.0.0/8"))
+		}
+	}
+	if c.MaxBody < 1 {
+		errs = append(errs, fmt.Errorf("max_body: %d is too small; use 1048576 bytes", c.MaxBody))
+	}
+	if c.MaxHeaderBytes < 4096 {
+		errs = append(errs, fmt.Errorf("max_header_bytes: %d is too small for cookies and tokens; use 32768 bytes", c.MaxHeaderBytes))
+	}
+	for _, d := range []struct {
+		key   string
+		value time.Duration
+	}{
+		{"read_header_timeout", c.ReadHeaderTimeout},
+		{"read_timeout", c.ReadTimeout},
+		{"write_timeout", c.WriteTimeout},
+		{"idle_timeout", c.IdleTimeout},
+		{"shutdown_grace", c.ShutdownGrace},
+	} {
+		if d.value <= 0 {
+			errs = append(errs, fmt.Errorf("%s: %s would let a slow client stay for ever; use a positive duration such as 15s", d.key, d.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t TLS) validate() error {
+	var errs []error
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		errs = append(errs, fmt.Errorf("tls: cert_file %q and key_file %q go together; set both or neither", t.CertFile, t.KeyFile))
+	}
+	if !t.ACME.enabled() {
+		if a := t.ACME; a.Email+a.HTTPListen+a.DirectoryURL != "" {
+			errs = append(errs, errors.New("tls.acme.hosts: empty; name the hosts to obtain certificates for"))
+		}
+		return errors.Join(errs...)
+	}
+	if t.CertFile != "" || t.KeyFile != "" {
+		errs = append(errs, errors.New("tls: both files and acme.hosts are set; choose one"))
+	}
+	for _, host := range t.ACME.Hosts {
+		if _, err := netip.ParseAddr(host); err == nil || host == "" || strings.ContainsAny(host, ":/*@ ") {
+			errs = append(errs, fmt.Errorf("tls.acme.hosts: %q is no host name; write it like id.example.com", host))
+		}
+	}
+	if t.ACME.CacheDir == "" {
+		errs = append(errs, errors.New("tls.acme.cache_dir: empty; name a folder, or every start asks for new certificates and runs into limits"))
+	}
+	if t.ACME.HTTPListen != "" {
+		errs = append(errs, checkListen("tls.acme.http_listen", t.ACME.HTTPListen))
+	}
+	return errors.Join(errs...)
+}
+
+func checkListen(key, listen string) error {
+	_, port, err := net.SplitHostPort(listen)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %q is no address; write it like 127.0.0.1:8080", key, listen)
+	}
+	return nil
+}
+
+// Warnings returns what is allowed and dangerous.
+func (c Config) Warnings() []string {
+	var warnings []string
+	if !c.TLS.Enabled() && !isLoopback(c.Listen) {
+		warnings = append(warnings, fmt.Sprintf("listen: %s is plain HTTP on an address others can reach: passwords and tokens "+
+			"travel unprotected; set tls, or listen on 127.0.0.1 behind a proxy that speaks TLS", c.Listen))
+	}
+	if slices.ContainsFunc(c.TrustedProxies, func(p netip.Prefix) bool { return p.IsValid() && p.Bits() == 0 }) {
+		warnings = append(warnings, "trusted_proxies: the whole Internet is trusted, so that anybody can pretend to come from "+
+			"any address; list your proxies only")
+	}
+	return warnings
+}
+
+func isLoopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}

@@ -1,0 +1,10 @@
+package httpd
+
+// NewCertificates and its Get are tested with a clock of the test's own.
+var NewCertificates = newCertificates
+
+// Get is what a handshake calls.
+var Get = (*certificates).get
+
+// ChallengeAddr returns where the server answers ACME's HTTP-01 challenges.
+func ChallengeAddr(s *Server) string { return s.endpoints[1].listener.Addr().String() }

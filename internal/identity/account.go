@@ -1,0 +1,339 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/identity/password"
+	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
+)
+
+// Account loads an account, or answers ErrNotFound.
+func (s *Service) Account(ctx context.Context, id string) (Account, error) {
+	return loadAccount(ctx, s.deps.DB.Reader(), id)
+}
+
+// Edit is a change of one's profile; nil fields stay as they are. An empty user name removes it.
+type Edit struct {
+	Name, UserName, Locale *string
+}
+
+// EditProfile changes what a person may change about themselves. version 0 edits whatever is there; any other must be
+// the account's version, else ErrVersion.
+func (s *Service) EditProfile(ctx context.Context, c Caller, version int64, e Edit) (Account, error) {
+	var after Account
+	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+		a, err := loadAccount(ctx, tx, c.Account)
+		if err != nil {
+			return err
+		}
+		if version != 0 && version != a.Version {
+			return ErrVersion
+		}
+		if err := s.storeProfile(ctx, tx, a, e); err != nil {
+			return err
+		}
+		if err := s.record(ctx, tx, a.ID, "account.edited", c.Origin, nil); err != nil {
+			return err
+		}
+		after, err = loadAccount(ctx, tx, a.ID)
+		return err
+	})
+	return after, err
+}
+
+func (s *Service) storeProfile(ctx context.Context, tx sqldb.Tx, a Account, e Edit) error {
+	name, nameErr := parseName(valueOr(e.Name, a.Name))
+	userName, userNameKey, userErr := parseUserName(valueOr(e.UserName, a.UserName))
+	locale, localeErr := parseLocale(valueOr(e.Locale, a.Locale))
+	if err := joinFaults(nameErr, userErr, localeErr); err != nil {
+		return err
+	}
+	res, err := tx.ExecContext(ctx, updateProfile, name, nullable(userName), nullable(userNameKey), locale,
+		sqldb.Micros(s.deps.Clock()), a.ID, a.Version)
+	if sqldb.IsUnique(err) {
+		return ErrUserNameTaken
+	}
+	if err != nil {
+		return err
+	}
+	if done, err := changed(res); err != nil || !done {
+		return errors.Join(err, ErrVersion)
+	}
+	return nil
+}
+
+func valueOr(p *string, otherwise string) string {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+// lastPasswords is how many passwords, the current one included, may not be used again.
+const lastPasswords = 5
+
+// ChangePassword needs a recent sign-in and the current password. Every other session of the account ends; the one that
+// proved both goes on.
+func (s *Service) ChangePassword(ctx context.Context, c Caller, current, next string) error {
+	if err := c.recent(s.deps.Clock(), s.cfg.RecentSignIn); err != nil {
+		return err
+	}
+	a, err := s.proveCaller(ctx, c, current, ErrCurrentPassword)
+	if err != nil {
+		return err
+	}
+	return s.replacePassword(ctx, replacement{account: a, next: next, keep: c.Session, from: c.Origin, letter: letterPasswordChanged,
+		action: "password.changed", reason: session.PasswordChanged})
+}
+
+// replacement is a new password about to take the old one's place.
+type replacement struct {
+	account        Account
+	next           string
+	keep           string // the session that stays, or ""
+	from           audit.Origin
+	letter, action string
+	reason         session.Reason
+	permit         func(context.Context, sqldb.Tx) error // nil: nothing more is needed
+}
+
+func (s *Service) replacePassword(ctx context.Context, r replacement) error {
+	a := r.account
+	if err := s.checkPassword(r.next, password.Person{Email: a.Email, UserName: a.UserName, Name: a.Name}); err != nil {
+		return err
+	}
+	if err := s.refuseReuse(ctx, a, r.next); err != nil {
+		return err
+	}
+	hash, err := s.deps.Hasher.Hash(ctx, r.next)
+	if err != nil {
+		return err
+	}
+	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+		if r.permit != nil {
+			if err := r.permit(ctx, tx); err != nil {
+				return err
+			}
+		}
+		if err := s.storePassword(ctx, tx, a, hash); err != nil {
+			return err
+		}
+		if err := s.deps.Sessions.EndAllTx(ctx, tx, a.ID, r.keep, r.reason); err != nil {
+			return err
+		}
+		if err := s.tell(ctx, tx, r.letter, a, r.from, nil); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, a.ID, r.action, r.from, nil)
+	})
+	if err != nil {
+		return err
+	}
+	s.deps.Mail.Wake()
+	return s.deps.Sessions.Apply(ctx)
+}
+
+// refuseReuse compares a new password with the last ones.
+func (s *Service) refuseReuse(ctx context.Context, a Account, next string) error {
+	old, err := sqldb.All(ctx, s.deps.DB.Reader(), scanText, oldPasswords, a.ID, lastPasswords-1)
+	if err != nil {
+		return err
+	}
+	reused, err := s.deps.Hasher.MatchesAny(ctx, append(old, a.passwordHash), next)
+	if err == nil && reused {
+		err = ErrPasswordReused
+	}
+	return err
+}
+
+func (s *Service) storePassword(ctx context.Context, tx sqldb.Tx, a Account, hash string) error {
+	now := sqldb.Micros(s.deps.Clock())
+	res, err := tx.ExecContext(ctx, updatePassword, hash, now, a.ID, a.passwordHash)
+	if err != nil {
+		return err
+	}
+	if done, err := changed(res); err != nil || !done {
+		return errors.Join(err, ErrVersion)
+	}
+	if _, err := tx.ExecContext(ctx, rememberPassword, a.ID, a.passwordHash, now); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, trimPasswords, a.ID, lastPasswords-1); err != nil {
+		return err
+	}
+	// A link mailed before this change must not undo it.
+	_, err = tx.ExecContext(ctx, dropConfirmationsByAccount, purposeRecovery, a.ID)
+	return err
+}
+
+// PendingRecovery tells whether a recovery link can be used, and for which address.
+func (s *Service) PendingRecovery(ctx context.Context, token string, from audit.Origin) (email string, err error) {
+	return s.pending(ctx, token, purposeRecovery, from)
+}
+
+// ResetPassword uses a recovery link. It proves the address, and every session of the account ends.
+func (s *Service) ResetPassword(ctx context.Context, token, next string, from audit.Origin) error {
+	if err := s.allowLink(ctx, from); err != nil {
+		return err
+	}
+	c, err := readConfirmation(ctx, s.deps.DB.Reader(), peekConfirmation, token, purposeRecovery, s.deps.Clock())
+	if err != nil {
+		return err
+	}
+	a, err := linkedAccount(ctx, s.deps.DB.Reader(), c)
+	if err != nil {
+		return err
+	}
+	return s.replacePassword(ctx, replacement{account: a, next: next, from: from, letter: letterRecoveryDone,
+		action: "password.reset", reason: session.PasswordReset,
+		permit: func(ctx context.Context, tx sqldb.Tx) error {
+			now := s.deps.Clock()
+			if _, err := readConfirmation(ctx, tx, useConfirmation, token, purposeRecovery, now); err != nil {
+				return err
+			}
+			if err := s.attempts.reset(ctx, tx, newAttemptKey("account", a.emailKey)); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(ctx, verifyAddress, sqldb.Micros(now), a.ID)
+			return err
+		}})
+}
+
+// linkedAccount loads the account that a link is for; a link whose account is gone leads nowhere.
+func linkedAccount(ctx context.Context, q sqldb.Queryer, c confirmation) (Account, error) {
+	a, err := loadAccount(ctx, q, c.account)
+	if errors.Is(err, ErrNotFound) {
+		return a, ErrConfirmation
+	}
+	return a, err
+}
+
+// ChangeAddress needs a recent sign-in. The new address gets a link to confirm it, the old one is told; nothing changes
+// until the link is used. Whether another account has the new address does not show.
+func (s *Service) ChangeAddress(ctx context.Context, c Caller, email string) error {
+	if err := c.recent(s.deps.Clock(), s.cfg.RecentSignIn); err != nil {
+		return err
+	}
+	addr, err := parseEmail(email)
+	if err != nil {
+		return err
+	}
+	a, err := s.Account(ctx, c.Account)
+	if err != nil {
+		return err
+	}
+	if addr.Key == a.emailKey {
+		return invalid("email", "email.unchanged", "This is the address of the account already.")
+	}
+	send, err := s.admitMail(ctx, addr.Key, c.Origin)
+	if err != nil || !send {
+		return err
+	}
+	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+		if err := s.deps.Mail.Enqueue(ctx, tx, mail.Letter{
+			Kind: letterAddressChange, Address: addr.Spec, Account: a.ID, Locale: a.Locale, CreatedAt: s.deps.Clock(),
+		}); err != nil {
+			return err
+		}
+		if err := s.tell(ctx, tx, letterAddressChangeRequested, a, c.Origin, nil); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, a.ID, "address.change_requested", c.Origin, nil)
+	})
+	s.deps.Mail.Wake()
+	return err
+}
+
+// PendingEmail is the address that waits to be confirmed, or "".
+func (s *Service) PendingEmail(ctx context.Context, account string) (string, error) {
+	email, err := sqldb.One(ctx, s.deps.DB.Reader(), scanText, pendingEmail, account, sqldb.Micros(s.deps.Clock()))
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return "", nil
+	}
+	return email, err
+}
+
+// PendingAddress tells which address a link would give the account.
+func (s *Service) PendingAddress(ctx context.Context, token string, from audit.Origin) (email string, err error) {
+	return s.pending(ctx, token, purposeAddress, from)
+}
+
+// ConfirmAddress uses a link sent by ChangeAddress; the old address is told.
+func (s *Service) ConfirmAddress(ctx context.Context, token string, from audit.Origin) error {
+	if err := s.allowLink(ctx, from); err != nil {
+		return err
+	}
+	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+		now := s.deps.Clock()
+		c, err := readConfirmation(ctx, tx, useConfirmation, token, purposeAddress, now)
+		if err != nil {
+			return err
+		}
+		before, err := linkedAccount(ctx, tx, c)
+		if err != nil {
+			return err
+		}
+		return s.storeAddress(ctx, tx, before, c, now, from)
+	})
+	s.deps.Mail.Wake()
+	return err
+}
+
+func (s *Service) storeAddress(ctx context.Context, tx sqldb.Tx, before Account, c confirmation, now time.Time, from audit.Origin) error {
+	_, err := tx.ExecContext(ctx, updateAddress, c.email, c.emailKey, sqldb.Micros(now), before.ID)
+	if sqldb.IsUnique(err) {
+		return ErrEmailTaken
+	}
+	if err != nil {
+		return err
+	}
+	// Links that were mailed to the old address die with it.
+	if _, err := tx.ExecContext(ctx, dropConfirmationsOf, before.ID); err != nil {
+		return err
+	}
+	if err := s.tell(ctx, tx, letterAddressChanged, before, from, nil); err != nil {
+		return err
+	}
+	return s.record(ctx, tx, before.ID, "address.changed", from, nil)
+}
+
+// DeleteAccount needs a recent sign-in. The account, its passwords, devices and links are gone at once and its sessions
+// end; the audit trail keeps the bare id until its retention ends.
+func (s *Service) DeleteAccount(ctx context.Context, c Caller) error {
+	if err := c.recent(s.deps.Clock(), s.cfg.RecentSignIn); err != nil {
+		return err
+	}
+	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+		a, err := loadAccount(ctx, tx, c.Account)
+		if err != nil {
+			return err
+		}
+		for _, query := range []string{deleteAccount, dropConfirmationsOf} {
+			if _, err := tx.ExecContext(ctx, query, a.ID); err != nil {
+				return err
+			}
+		}
+		if err := s.tell(ctx, tx, letterAccountDeleted, a, c.Origin, nil); err != nil {
+			return err
+		}
+		if err := s.record(ctx, tx, a.ID, "account.deleted", c.Origin, nil); err != nil {
+			return err
+		}
+		return s.deps.Sessions.EndAllTx(ctx, tx, a.ID, "", session.AccountDeleted)
+	})
+	if err != nil {
+		return err
+	}
+	s.deps.Mail.Wake()
+	return s.deps.Sessions.Apply(ctx)
+}
+
+// Activity lists the account's audit trail, newest first.
+func (s *Service) Activity(ctx context.Context, account, cursor string, limit int) ([]audit.Event, string, error) {
+	return s.deps.Audit.List(ctx, s.deps.DB.Reader(), account, cursor, limit)
+}

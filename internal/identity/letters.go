@@ -1,0 +1,191 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/web"
+)
+
+// Kinds of letters: what is asked for when a request is answered. Which mail goes out, if any, is decided on delivery.
+const (
+	letterSignUp                 = "sign_up"
+	letterRecovery               = "recovery"
+	letterRecoveryDone           = "recovery_done"
+	letterPasswordChanged        = "password_changed"
+	letterAddressChange          = "address_change"
+	letterAddressChangeRequested = "address_change_requested"
+	letterAddressChanged         = "address_changed"
+	letterNewDevice              = "new_device"
+	letterLocked                 = "locked"
+	letterAccountDeleted         = "account_deleted"
+
+	mailSignUpExisting     = "sign_up_existing"
+	mailAddressChangeTaken = "address_change_taken"
+)
+
+// Paths of the pages that mails lead to.
+const (
+	pathConfirmSignUp  = "/sign-up/confirm"
+	pathReset          = "/recover/reset"
+	pathConfirmAddress = "/address/confirm"
+	pathSetup          = "/setup"
+	pathSignIn         = "/sign-in"
+	pathRecover        = "/recover"
+	pathSessions       = "/account/sessions"
+)
+
+// Compose turns a letter into the mail to send, or into nil when there is nobody to send it to. One-time links are made
+// here, on delivery: a link exists only once its mail does, and answering the request that asked for it took the same time
+// whoever was named. It implements mail.Composer.
+func (s *Service) Compose(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+	switch l.Kind {
+	case letterSignUp:
+		return s.composeSignUp(ctx, l)
+	case letterRecovery:
+		return s.composeRecovery(ctx, l)
+	case letterAddressChange:
+		return s.composeAddressChange(ctx, l)
+	case letterLocked:
+		return s.composeLocked(ctx, l)
+	}
+	return s.composeNotice(ctx, l)
+}
+
+func (s *Service) composeSignUp(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+	addr, err := mail.ParseAddress(l.Address)
+	if err != nil {
+		return nil, nil
+	}
+	a, err := accountByAddress(ctx, s.deps.DB.Reader(), addr.Key)
+	if err == nil {
+		return s.render(mailSignUpExisting, a.Email, a.Locale, web.MailData{Name: a.Name, Link: s.deps.Issuer + pathSignIn,
+			RecoverLink: s.deps.Issuer + pathRecover})
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	link, err := s.link(ctx, confirmation{purpose: purposeSignUp, email: addr.Spec, emailKey: addr.Key},
+		pathConfirmSignUp, s.cfg.ConfirmationLifetime)
+	if err != nil {
+		return nil, err
+	}
+	return s.render(letterSignUp, addr.Spec, l.Locale, web.MailData{Link: link, Until: s.deps.Clock().Add(s.cfg.ConfirmationLifetime)})
+}
+
+func (s *Service) composeRecovery(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+	addr, err := mail.ParseAddress(l.Address)
+	if err != nil {
+		return nil, nil
+	}
+	a, err := accountByAddress(ctx, s.deps.DB.Reader(), addr.Key)
+	if errors.Is(err, ErrNotFound) || (err == nil && a.Status != Active) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	link, err := s.link(ctx, confirmation{purpose: purposeRecovery, account: a.ID, email: a.Email, emailKey: addr.Key},
+		pathReset, s.cfg.RecoveryLifetime)
+	if err != nil {
+		return nil, err
+	}
+	return s.render(letterRecovery, a.Email, localeOf(a, l), web.MailData{Name: a.Name, Link: link,
+		Until: s.deps.Clock().Add(s.cfg.RecoveryLifetime)})
+}
+
+func (s *Service) composeAddressChange(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+	addr, err := mail.ParseAddress(l.Address)
+	if err != nil {
+		return nil, nil
+	}
+	if other, err := accountByAddress(ctx, s.deps.DB.Reader(), addr.Key); err == nil {
+		return s.render(mailAddressChangeTaken, other.Email, other.Locale, web.MailData{Name: other.Name})
+	} else if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	a, err := loadAccount(ctx, s.deps.DB.Reader(), l.Account)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	link, err := s.link(ctx, confirmation{purpose: purposeAddress, account: a.ID, email: addr.Spec, emailKey: addr.Key},
+		pathConfirmAddress, s.cfg.ConfirmationLifetime)
+	if err != nil {
+		return nil, err
+	}
+	return s.render(letterAddressChange, addr.Spec, localeOf(a, l), web.MailData{Name: a.Name, Link: link,
+		Until: s.deps.Clock().Add(s.cfg.ConfirmationLifetime)})
+}
+
+func (s *Service) composeLocked(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+	key, isAddress := identifierKey(l.Data["identifier"])
+	query := accountByUserName
+	if isAddress {
+		query = accountByEmail
+	}
+	a, err := sqldb.One(ctx, s.deps.DB.Reader(), scanAccount, query, key)
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.Account, l.Address = a.ID, a.Email
+	return s.composeNotice(ctx, l)
+}
+
+// composeNotice tells an owner what happened. The address is the one the letter names (an account may be gone, or have a
+// new address), else the account's.
+func (s *Service) composeNotice(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+	a, err := loadAccount(ctx, s.deps.DB.Reader(), l.Account)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	to := l.Address
+	if to == "" {
+		to = a.Email
+	}
+	if to == "" {
+		return nil, nil
+	}
+	data := web.MailData{
+		Name: a.Name, Link: s.deps.Issuer + pathSessions, RecoverLink: s.deps.Issuer + pathRecover,
+		Device: l.Data["device"], Address: l.Data["from"], Time: l.CreatedAt,
+	}
+	if until, err := time.Parse(time.RFC3339, l.Data["until"]); err == nil {
+		data.Until = until
+	}
+	return s.render(l.Kind, to, localeOf(a, l), data)
+}
+
+func localeOf(a Account, l mail.Letter) string {
+	if l.Locale != "" {
+		return l.Locale
+	}
+	return a.Locale
+}
+
+// link stores a one-time link and spells it out.
+func (s *Service) link(ctx context.Context, c confirmation, path string, lifetime time.Duration) (string, error) {
+	token, err := c.issue(ctx, s.deps.DB.Writer(), s.deps.Clock(), lifetime)
+	if err != nil {
+		return "", fmt.Errorf("make a %s link: %w", c.purpose, err)
+	}
+	return s.deps.Issuer + path + "?token=" + token, nil
+}
+
+func (s *Service) render(kind, to, locale string, data web.MailData) (*mail.Message, error) {
+	data.Issuer = s.deps.Issuer
+	subject, text, html, err := s.deps.Web.Mail(locale, kind, data)
+	if err != nil {
+		return nil, fmt.Errorf("render mail %s: %w", kind, err)
+	}
+	return &mail.Message{To: to, Subject: subject, Text: text, HTML: html}, nil
+}

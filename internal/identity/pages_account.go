@@ -1,0 +1,185 @@
+package identity
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/web"
+)
+
+// The pages of one's own account.
+
+const (
+	pathAccount        = "/account"
+	pathProfile        = pathAccount + "/profile"
+	pathPassword       = pathAccount + "/password"
+	pathAddress        = pathAccount + "/address"
+	pathReauthenticate = pathAccount + "/reauthenticate"
+	pathActivity       = pathAccount + "/activity"
+	pathDelete         = pathAccount + "/delete"
+)
+
+// pageSize is how many sessions or events a page lists.
+const pageSize = 20
+
+func (p pages) account(w http.ResponseWriter, r *http.Request, v visitor) error {
+	pending, err := p.PendingEmail(r.Context(), v.account.ID)
+	if err != nil {
+		return err
+	}
+	a := v.account
+	return p.show(w, r, web.Account{Name: a.Name, UserName: a.UserName, Email: a.Email, PendingEmail: pending, Locale: a.Locale,
+		CreatedAt: a.CreatedAt, PasswordChangedAt: a.PasswordChangedAt,
+		Notice: notice(r, "profile_saved", "password_changed", "address_changed")})
+}
+
+func (p pages) profileForm(w http.ResponseWriter, r *http.Request, v visitor) error {
+	a := v.account
+	return p.show(w, r, web.EditProfile{Version: strconv.FormatInt(a.Version, 10), Name: a.Name, UserName: a.UserName, Locale: a.Locale})
+}
+
+func (p pages) profile(w http.ResponseWriter, r *http.Request, v visitor) error {
+	f, err := form(r)
+	if err != nil {
+		return err
+	}
+	version, err := strconv.ParseInt(f.Get("version"), 10, 64)
+	if err != nil || version < 1 {
+		return errForm
+	}
+	name, userName, locale := f.Get("name"), f.Get("user_name"), f.Get("locale")
+	_, err = p.EditProfile(r.Context(), p.caller(r, v), version, Edit{Name: &name, UserName: &userName, Locale: &locale})
+	if err != nil {
+		return p.again(w, r, err, func(form web.Form) web.Page {
+			return web.EditProfile{Form: form, Version: strconv.FormatInt(v.account.Version, 10), Name: name, UserName: userName, Locale: locale}
+		})
+	}
+	return see(w, r, pathAccount, url.Values{"notice": {"profile_saved"}})
+}
+
+func (p pages) passwordForm(w http.ResponseWriter, r *http.Request, v visitor) error {
+	return p.show(w, r, web.ChangePassword{Email: v.account.Email, AskCurrent: true, Rules: p.rules()})
+}
+
+func (p pages) password(w http.ResponseWriter, r *http.Request, v visitor) error {
+	f, err := form(r)
+	if err != nil {
+		return err
+	}
+	err = p.ChangePassword(r.Context(), p.caller(r, v), f.Get("current_password"), f.Get("new_password"))
+	if err != nil {
+		return p.again(w, r, err, func(form web.Form) web.Page {
+			return web.ChangePassword{Form: form, Email: v.account.Email, AskCurrent: true, Rules: p.rules()}
+		})
+	}
+	return see(w, r, pathAccount, url.Values{"notice": {"password_changed"}})
+}
+
+func (p pages) addressForm(w http.ResponseWriter, r *http.Request, v visitor) error {
+	return p.show(w, r, web.ChangeAddress{Current: v.account.Email})
+}
+
+func (p pages) address(w http.ResponseWriter, r *http.Request, v visitor) error {
+	f, err := form(r)
+	if err != nil {
+		return err
+	}
+	email := f.Get("email")
+	if err := p.ChangeAddress(r.Context(), p.caller(r, v), email); err != nil {
+		return p.again(w, r, err, func(form web.Form) web.Page {
+			return web.ChangeAddress{Form: form, Current: v.account.Email, Email: email}
+		})
+	}
+	return p.show(w, r, web.ChangeAddressSent{Current: v.account.Email, Email: email, Lifetime: p.cfg.ConfirmationLifetime})
+}
+
+func (p pages) reauthenticateForm(w http.ResponseWriter, r *http.Request, v visitor) error {
+	return p.show(w, r, web.Reauthenticate{Email: v.account.Email, ReturnTo: r.URL.Query().Get("return_to")})
+}
+
+func (p pages) reauthenticate(w http.ResponseWriter, r *http.Request, v visitor) error {
+	f, err := form(r)
+	if err != nil {
+		return err
+	}
+	cookie, err := p.Reauthenticate(r.Context(), p.caller(r, v), f.Get("current_password"))
+	if err != nil {
+		return p.again(w, r, err, func(form web.Form) web.Page {
+			return web.Reauthenticate{Form: form, Email: v.account.Email, ReturnTo: f.Get("return_to")}
+		})
+	}
+	p.remember(w, cookie)
+	return see(w, r, returnTo(f.Get("return_to")), nil)
+}
+
+func (p pages) sessions(w http.ResponseWriter, r *http.Request, v visitor) error {
+	list, next, err := p.deps.Sessions.List(r.Context(), v.account.ID, r.URL.Query().Get("cursor"), pageSize)
+	if err != nil {
+		return err
+	}
+	page := web.Sessions{Next: next, Notice: notice(r, "session_ended", "other_sessions_ended")}
+	for _, s := range list {
+		page.Sessions = append(page.Sessions, web.Session{ID: s.ID, Device: s.Device.Label, Address: addrText(s.Device.Address),
+			CreatedAt: s.CreatedAt, LastUsedAt: s.LastUsedAt, Current: s.ID == v.session.ID})
+	}
+	return p.show(w, r, page)
+}
+
+func (p pages) endSession(w http.ResponseWriter, r *http.Request, v visitor) error {
+	f, err := form(r)
+	if err != nil {
+		return err
+	}
+	// One that ended meanwhile is what the person wanted.
+	if err := p.endOwn(r, v, f.Get("session_id"), session.EndedByOwner); err != nil && !errors.Is(err, session.ErrNotFound) {
+		return err
+	}
+	return see(w, r, pathSessions, url.Values{"notice": {"session_ended"}})
+}
+
+func (p pages) endOwn(r *http.Request, v visitor, id string, reason session.Reason) error {
+	return p.deps.Sessions.End(r.Context(), v.account.ID, id, reason)
+}
+
+func (p pages) endOthers(w http.ResponseWriter, r *http.Request, v visitor) error {
+	if err := p.deps.Sessions.EndOthers(r.Context(), v.account.ID, v.session.ID, session.EndedByOwner); err != nil {
+		return err
+	}
+	return see(w, r, pathSessions, url.Values{"notice": {"other_sessions_ended"}})
+}
+
+func (p pages) activity(w http.ResponseWriter, r *http.Request, v visitor) error {
+	events, next, err := p.Activity(r.Context(), v.account.ID, r.URL.Query().Get("cursor"), pageSize)
+	if err != nil {
+		return err
+	}
+	page := web.Activity{Next: next}
+	for _, e := range events {
+		page.Events = append(page.Events, web.Event{At: e.At, Action: e.Action, ByOperator: actor(e) == "operator",
+			Device: session.DeviceLabel(e.Origin.UserAgent), Address: addrText(e.Origin.Address)})
+	}
+	return p.show(w, r, page)
+}
+
+func (p pages) deleteForm(w http.ResponseWriter, r *http.Request, v visitor) error {
+	return p.show(w, r, web.Delete{Email: v.account.Email})
+}
+
+func (p pages) delete(w http.ResponseWriter, r *http.Request, v visitor) error {
+	f, err := form(r)
+	if err != nil {
+		return err
+	}
+	err = invalid("confirm", "confirm.required", "Tick the box to confirm.")
+	if f.Get("confirm") == "yes" {
+		err = p.DeleteAccount(r.Context(), p.caller(r, v))
+	}
+	if err != nil {
+		return p.again(w, r, err, func(form web.Form) web.Page { return web.Delete{Form: form, Email: v.account.Email} })
+	}
+	p.forget(w)
+	return p.show(w, stranger(r), web.Deleted{})
+}

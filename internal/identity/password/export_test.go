@@ -1,0 +1,40 @@
+package password
+
+import (
+	"context"
+	"time"
+)
+
+// Pace gives tests the measurements without the hashes behind them. Costs are bcrypt's.
+type Pace struct{ p *pace }
+
+// NewPace expects what is usual, on a machine that takes perUnit for one round of bcrypt (there are 2^cost).
+func NewPace(perUnit time.Duration) Pace {
+	p := newPace(0, []string{Bcrypt}, bcryptCost(10))
+	p.once.Do(func() { p.start(bcryptCost(6), perUnit<<6) })
+	return Pace{p}
+}
+
+func (p Pace) Observe(cost int, took time.Duration) { p.p.observe(bcryptCost(cost), took) }
+func (p Pace) Slowest() time.Duration               { return p.p.slowest() }
+
+// Slowest is how long a failure takes at present.
+func (h *Hasher) Slowest() time.Duration { return h.pace.slowest() }
+
+// Gate gives tests the gate without the work behind it.
+type Gate = gate
+
+var NewGate = newGate
+
+func (g *gate) Enter(ctx context.Context) (leave func(), err error) { return g.enter(ctx) }
+
+func (g *gate) Waiting() int64 { return g.waiting.Load() }
+
+// Reencode parses a stored hash and writes it again, "" when it is not one that Hash could have made.
+func Reencode(stored string) (string, error) {
+	e, err := parse(stored)
+	if err != nil || !e.peppered {
+		return "", err
+	}
+	return e.String(), nil
+}

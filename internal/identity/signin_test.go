@@ -1,0 +1,262 @@
+package identity_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/identity"
+	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
+)
+
+func TestSignInWithAddressOrUserName(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("Ada@Example.com", "Ada.L")
+		for _, identifier := range []string{"ada@example.com", " ADA@example.COM ", "ada.l", "Ada.L"} {
+			in, err := w.signIn(identifier, goodPW)
+			if err != nil {
+				t.Fatalf("sign in as %q: %v", identifier, err)
+			}
+			if !w.accepts(t.Context(), in.Tokens.Access) {
+				t.Errorf("the access token of %q is refused", identifier)
+			}
+		}
+	})
+}
+
+func TestFailuresLookAlike(t *testing.T) {
+	each(t, func(w *world) {
+		a := w.person("ada@example.com", "ada")
+		w.must(w.SetStatus(t.Context(), a.ID, identity.Disabled))
+		for _, identifier := range []string{"ada@example.com", "ada", "nobody@example.com", "nobody", "", "a b", "x@"} {
+			_, err := w.signIn(identifier, otherPW)
+			var f *fault.Fault
+			if !errors.As(err, &f) || f.Code() != identity.ErrCredentials.Code() || f.Message() != identity.ErrCredentials.Message() {
+				t.Errorf("a wrong password for %q tells %v", identifier, err)
+			}
+		}
+		if _, err := w.signIn("ada", goodPW); !errors.Is(err, identity.ErrDisabled) {
+			t.Errorf("the owner of a disabled account is told %v", err)
+		}
+	})
+}
+
+// A thousand guesses at once must get no further than the same guesses one by one.
+func TestParallelGuessesAreLimited(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		guesses := 0
+		for range 100 {
+			wg.Go(func() {
+				_, err := w.signIn("ada@example.com", otherPW)
+				if errors.Is(err, identity.ErrCredentials) {
+					mu.Lock()
+					guesses++
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		if free := identity.DefaultConfig().Attempts.Account.Free; guesses > free+1 {
+			t.Errorf("%d guesses were checked at once, the limit is %d", guesses, free+1)
+		}
+		if _, err := w.signIn("ada@example.com", goodPW); !errors.Is(err, identity.ErrTooManyAttempts) {
+			t.Errorf("after them the right password is answered %v", err)
+		}
+	})
+}
+
+func TestDelayGrowsThenLocksAndOwnerIsTold(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		limit := identity.DefaultConfig().Attempts.Account
+		var waits []time.Duration
+		for range limit.LockAfter {
+			_, err := w.signIn("ada@example.com", otherPW)
+			for errors.Is(err, identity.ErrTooManyAttempts) {
+				wait := fault.From(err).RetryAfter()
+				waits = append(waits, wait)
+				w.clock.advance(wait)
+				_, err = w.signIn("ada@example.com", otherPW)
+			}
+			if !errors.Is(err, identity.ErrCredentials) {
+				t.Fatal(err)
+			}
+		}
+		for i := 1; i < len(waits); i++ {
+			if waits[i] <= waits[i-1] {
+				t.Errorf("waits do not grow: %v", waits)
+			}
+		}
+		_, err := w.signIn("ada@example.com", goodPW)
+		if !errors.Is(err, identity.ErrTooManyAttempts) || fault.From(err).RetryAfter() < limit.LockFor-time.Second {
+			t.Errorf("not locked: %v", err)
+		}
+		if got := w.mails("ada@example.com"); len(got) != 2 {
+			t.Errorf("the owner has %d mails, want the sign-up and one about the lock", len(got))
+		}
+		w.clock.advance(limit.LockFor)
+		if _, err := w.signIn("ada@example.com", goodPW); err != nil {
+			t.Errorf("after the lock: %v", err)
+		}
+	})
+}
+
+// An unknown name locks like a known one, or the lock would tell which accounts exist.
+func TestUnknownNamesLockToo(t *testing.T) {
+	each(t, func(w *world) {
+		for range identity.DefaultConfig().Attempts.Account.Free + 1 {
+			if _, err := w.signIn("nobody@example.com", otherPW); !errors.Is(err, identity.ErrCredentials) {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.signIn("nobody@example.com", otherPW); !errors.Is(err, identity.ErrTooManyAttempts) {
+			t.Errorf("an unknown name is answered %v", err)
+		}
+		if got := w.mails("nobody@example.com"); len(got) != 0 {
+			t.Errorf("a stranger got %d mails", len(got))
+		}
+	})
+}
+
+func TestKnownDeviceIsNotLockedOut(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		mine := w.signedIn("ada@example.com")
+		for range 6 {
+			_, _ = w.SignIn(t.Context(), identity.SignIn{Identifier: "ada@example.com", Password: otherPW, Origin: from("198.51.100.9")})
+		}
+		if _, err := w.signIn("ada@example.com", goodPW); !errors.Is(err, identity.ErrTooManyAttempts) {
+			t.Fatalf("the account is not limited: %v", err)
+		}
+		_, err := w.SignIn(t.Context(), identity.SignIn{
+			Identifier: "ada@example.com", Password: goodPW, DeviceToken: mine.DeviceToken, Origin: here,
+		})
+		if err != nil {
+			t.Errorf("the owner's device is shut out: %v", err)
+		}
+		refused := 0
+		for range 6 {
+			_, err := w.SignIn(t.Context(), identity.SignIn{
+				Identifier: "ada@example.com", Password: otherPW, DeviceToken: mine.DeviceToken, Origin: here,
+			})
+			if errors.Is(err, identity.ErrTooManyAttempts) {
+				refused++
+			}
+		}
+		if refused == 0 {
+			t.Error("a stolen device token allows guessing without end")
+		}
+	})
+}
+
+func TestAttemptsFromOneNetworkAreLimited(t *testing.T) {
+	const free = 3
+	each(t, func(w *world) {
+		refused := func(addr string) bool {
+			_, err := w.SignIn(t.Context(), identity.SignIn{Identifier: "u" + addr + "@example.com", Password: otherPW, Origin: from(addr)})
+			return errors.Is(err, identity.ErrTooManyAttempts)
+		}
+		for i := range free + 1 {
+			if refused("2001:db8:0:1::" + string(rune('1'+i%9))) {
+				t.Fatalf("attempt %d is refused", i)
+			}
+		}
+		if !refused("2001:db8:0:1:ffff::1") {
+			t.Error("another address of the same /64 may go on")
+		}
+		if refused("2001:db8:0:2::1") {
+			t.Error("another /64 is refused")
+		}
+	}, func(c *identity.Config, _ *identity.Deps) {
+		c.Attempts.Address.Free, c.Attempts.Address.LockAfter = free, free+5
+	})
+}
+
+func TestLimitsOff(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		for range identity.DefaultConfig().Attempts.Account.LockAfter + 1 {
+			if _, err := w.signIn("ada@example.com", otherPW); !errors.Is(err, identity.ErrCredentials) {
+				t.Fatal(err)
+			}
+		}
+	}, func(_ *identity.Config, d *identity.Deps) { d.Limits = false })
+}
+
+func TestNewDeviceIsTold(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		first := w.signedIn("ada@example.com")
+		if n := len(w.mails("ada@example.com")); n != 1 {
+			t.Errorf("%d mails after the first sign-in, want only the sign-up's", n)
+		}
+		if _, err := w.SignIn(t.Context(), identity.SignIn{Identifier: "ada@example.com", Password: goodPW, DeviceToken: first.DeviceToken, Origin: here}); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(w.mails("ada@example.com")); n != 1 {
+			t.Errorf("a known device caused a mail")
+		}
+		w.signedIn("ada@example.com")
+		if n := len(w.mails("ada@example.com")); n != 2 {
+			t.Errorf("%d mails after a new device, want 2", n)
+		}
+	})
+}
+
+func TestImportedHashIsUpgradedAtSignIn(t *testing.T) {
+	each(t, func(w *world) {
+		a := w.person("ada@example.com", "")
+		old, err := bcrypt.GenerateFromPassword([]byte(goodPW), bcrypt.MinCost)
+		w.must(err)
+		stored := func() string {
+			h, err := sqldb.One(t.Context(), w.db.Reader(), func(r sqldb.Row) (s string, err error) { return s, r.Scan(&s) },
+				`SELECT password_hash FROM accounts WHERE id = $1`, a.ID)
+			w.must(err)
+			return h
+		}
+		_, err = w.db.Writer().ExecContext(t.Context(), `UPDATE accounts SET password_hash = $1 WHERE id = $2`, string(old), a.ID)
+		w.must(err)
+		w.signedIn("ada@example.com")
+		if upgraded := stored(); upgraded == string(old) {
+			t.Error("the old hash is still there")
+		}
+		w.signedIn("ada@example.com")
+	})
+}
+
+// A sign-in that was on its way when the password was reset must not end up with a session.
+func TestSignInRacesWithReset(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		w.must(w.Recover(t.Context(), "ada@example.com", "en", here))
+		link := w.link("ada@example.com")
+		var wg sync.WaitGroup
+		signed := make(chan identity.SignedIn, 20)
+		for range 20 {
+			wg.Go(func() {
+				if in, err := w.signIn("ada@example.com", goodPW); err == nil {
+					signed <- in
+				}
+			})
+		}
+		wg.Go(func() { w.must(w.ResetPassword(t.Context(), link, otherPW, here)) })
+		wg.Wait()
+		close(signed)
+		for in := range signed {
+			if w.accepts(t.Context(), in.Tokens.Access) {
+				t.Error("a session opened with the old password outlives the reset")
+			}
+			if _, err := w.sessions.Refresh(t.Context(), in.Tokens.Refresh, session.Device{}); !errors.Is(err, session.ErrEnded) {
+				t.Errorf("its refresh token is answered %v", err)
+			}
+		}
+	}, func(_ *identity.Config, d *identity.Deps) { d.Limits = false })
+}

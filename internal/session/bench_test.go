@@ -1,0 +1,116 @@
+package session_test
+
+import (
+"time"
+	"context"
+	"crypto/rand"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
+)
+
+// benchEach runs fn on every engine, with 2,000 sessions and as many clients at once as benefits from batching at the disk.
+func benchEach(b *testing.B, fn func(b *testing.B, n *node, clients *clients)) {
+	run := func(name, dsn string) {
+		b.Run(name, func(b *testing.B) {
+			cfg := sqldb.DefaultConfig()
+			cfg.URL = dsn
+			db, err := sqldb.Open(b.Context(), cfg)
+			must(b, err)
+			b.Cleanup(func() { must(b, db.Close()) })
+			must(b, sqldb.Migrate(b.Context(), db, migrations()...))
+			n := newNode(b, db, session.DefaultConfig(), newClock().now)
+			clients := &clients{}
+			for range 2000 {
+				clients.put(n.signIn(b, session.Start{Roles: []string{"member"}, Device: laptop}).Tokens.Refresh)
+			}
+			b.SetParallelism(32)
+			b.ResetTimer()
+			fn(b, n, clients)
+			if db.Engine() == sqldb.PostgreSQL {
+				b.StopTimer()
+				time.Sleep(1500 * time.Millisecond)
+				u := n.count(b, `SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'session_grants'`)
+				h := n.count(b, `SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'session_grants'`)
+				b.Logf("updates %d hot %d", u, h)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "refreshes/s")
+		})
+	}
+	run("sqlite", "sqlite:"+filepath.Join(b.TempDir(), "bench.db"))
+	if server := os.Getenv(sqldbtest.Variable); server != "" {
+		run("postgresql", benchDatabase(b, server))
+	}
+}
+
+func benchDatabase(b *testing.B, server string) string {
+	cfg := sqldb.DefaultConfig()
+	cfg.URL = server
+	admin, err := sqldb.Open(b.Context(), cfg)
+	must(b, err)
+	name := "sumun_bench_" + strings.ToLower(rand.Text())
+	_, err = admin.Writer().ExecContext(b.Context(), "CREATE DATABASE "+name)
+	must(b, err)
+	ctx := b.Context()
+	b.Cleanup(func() {
+		_, err := admin.Writer().ExecContext(context.WithoutCancel(ctx), "DROP DATABASE "+name+" WITH (FORCE)")
+		must(b, err)
+		must(b, admin.Close())
+	})
+	u, err := url.Parse(server)
+	must(b, err)
+	u.Path = "/" + name
+	return u.String()
+}
+
+// clients are refresh tokens, each in use by one client at a time.
+type clients struct {
+	mu     sync.Mutex
+	tokens []string
+}
+
+func (c *clients) put(token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tokens = append(c.tokens, token)
+}
+
+// take returns the token that was put first.
+func (c *clients) take() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	token := c.tokens[0]
+	c.tokens = c.tokens[1:]
+	return token
+}
+
+// BenchmarkRefresh is a refresh without HTTP: token check, rotation in the store, a signed access token.
+func BenchmarkRefresh(b *testing.B) {
+	benchEach(b, func(b *testing.B, n *node, clients *clients) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				clients.put(n.refresh(b, clients.take()).Refresh)
+			}
+		})
+	})
+}
+
+// BenchmarkRefreshHTTP is the operation, without a network.
+func BenchmarkRefreshHTTP(b *testing.B) {
+	benchEach(b, func(b *testing.B, n *node, clients *clients) {
+		h := n.serve(b)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				r := ask(b, h, "POST", "/v1/sessions/refresh", "", nil, refreshBody(clients.take()))
+				clients.put(decode[session.TokenAnswer](b, r, 200).RefreshToken)
+			}
+		})
+	})
+}

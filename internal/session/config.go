@@ -1,0 +1,63 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// LostAnswer says what a refresh token is worth that was replaced, when its replacement was never used: most likely the
+// answer that carried the replacement was lost on the way.
+type LostAnswer string
+
+// The policies.
+const (
+	// Reissue gives out a new successor; the unused one dies, and presenting it is theft.
+	Reissue LostAnswer = "reissue"
+	// Revoke takes it for theft.
+	Revoke LostAnswer = "revoke"
+)
+
+// Config holds what operators decide about sessions.
+type Config struct {
+	Idle       time.Duration `yaml:"idle" doc:"A session that is not used for so long ends."`
+	Lifetime   time.Duration `yaml:"lifetime" doc:"A session ends after so long, used or not."`
+	Window     time.Duration `yaml:"window" doc:"For so long after a refresh, its token gets the same successor again."`
+	LostAnswer LostAnswer    `yaml:"lost_answer" doc:"After the window, a replaced refresh token whose successor was never used gets a new one (reissue) or counts as theft (revoke)."`
+	Limit      int           `yaml:"limit" doc:"Live sessions per person; a new one beyond them ends the least recently used."`
+}
+
+// DefaultConfig suits a consumer service.
+func DefaultConfig() Config {
+	return Config{
+		Idle:       7 * 24 * time.Hour,
+		Lifetime:   90 * 24 * time.Hour,
+		Window:     10 * time.Second,
+		LostAnswer: Reissue,
+		Limit:      100,
+	}
+}
+
+// Validate reports every value that cannot be used.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Idle < time.Minute {
+		errs = append(errs, fmt.Errorf("idle: %v is below 1m; use a value such as 168h", c.Idle))
+	}
+	if c.Lifetime < c.Idle {
+		errs = append(errs, fmt.Errorf("lifetime: %v is below idle, %v; raise it, or lower idle", c.Lifetime, c.Idle))
+	}
+	if c.Lifetime > 5*365*24*time.Hour {
+		errs = append(errs, fmt.Errorf("lifetime: %v is above five years; use a value such as 2160h", c.Lifetime))
+	}
+	if c.Window < 0 || c.Window > time.Minute {
+		errs = append(errs, fmt.Errorf("window: %v is not between 0s and 1m; it only has to cover a client's own retries, use 10s", c.Window))
+	}
+	if c.LostAnswer != Reissue && c.LostAnswer != Revoke {
+		errs = append(errs, fmt.Errorf("lost_answer: %q is unknown; use %q or %q", c.LostAnswer, Reissue, Revoke))
+	}
+	if c.Limit < 1 || c.Limit > 10_000 {
+		errs = append(errs, fmt.Errorf("limit: %d is not between 1 and 10000; use a value such as 100", c.Limit))
+	}
+	return errors.Join(errs...)
+}

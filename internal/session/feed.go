@@ -1,0 +1,136 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/sqldb"
+)
+
+const (
+	raiseFeed = `UPDATE revocation_feed SET seq = seq + $1 WHERE id = 1 RETURNING seq`
+	// The last entry seen is read again: if it is no longer there, or is another one, the database is not the one it was.
+	readFeed = `SELECT seq, kind, hash, epoch, keep_until FROM revocations WHERE seq >= $1 ORDER BY seq`
+)
+
+// pollEvery is how soon a node learns what another has revoked.
+const pollEvery = 250 * time.Millisecond
+
+// revocationLifetime is how long a revocation is kept: until the last access token it could concern is dead. That is the
+// longest lifetime that can be configured, not the one that is, so that lowering it opens no gap; the five minutes of leeway
+// that a verifier may allow at most; and a minute for clocks that differ and answers that were slow.
+const revocationLifetime = MaxAccessLifetime + 6*time.Minute
+
+// entry is a revocation with its place in the feed.
+type entry struct {
+	seq int64
+	auth.Revocation
+}
+
+// revokeTx appends revocations to the feed in the caller's transaction and returns them with the time until which they are
+// kept. The counter's row stays locked until the commit, which makes numbers appear in order: a reader that has seen one has
+// seen all before it.
+func (s *Service) revokeTx(ctx context.Context, tx sqldb.Tx, revocations ...auth.Revocation) ([]auth.Revocation, error) {
+	last, err := sqldb.One(ctx, tx, scanInt64, raiseFeed, len(revocations))
+	if err != nil {
+		return nil, fmt.Errorf("raise feed: %w", err)
+	}
+	until := s.deps.Clock().Add(revocationLifetime)
+	var insert strings.Builder
+	insert.WriteString(`INSERT INTO revocations (seq, kind, hash, epoch, keep_until) VALUES `)
+	args := make([]any, 0, 5*len(revocations))
+	for i := range revocations {
+		r := &revocations[i]
+		r.Until = until
+		if i > 0 {
+			insert.WriteString(", ")
+		}
+		n := len(args)
+		fmt.Fprintf(&insert, "($%d, $%d, $%d, $%d, $%d)", n+1, n+2, n+3, n+4, n+5)
+		args = append(args, last-int64(len(revocations)-1-i), string(r.Kind), r.ID[:], r.Epoch, sqldb.Micros(until))
+	}
+	if _, err := tx.ExecContext(ctx, insert.String(), args...); err != nil {
+		return nil, fmt.Errorf("write feed: %w", err)
+	}
+	return revocations, nil
+}
+
+// Load reads the whole feed and makes sure that there is a key for refresh tokens. It must succeed before traffic is served.
+func (s *Service) Load(ctx context.Context) error {
+	if _, err := s.deps.Keyring.Current(ctx, macPurpose); err != nil {
+		return fmt.Errorf("load sessions: %w", err)
+	}
+	if err := s.pull(ctx); err != nil {
+		return fmt.Errorf("load sessions: %w", err)
+	}
+	return nil
+}
+
+// Apply makes this node's set current with everything that has been committed. Call it after the commit of a transaction that
+// went through EndAllTx, SetRolesTx or Start. Should it fail, Run catches up; the change itself stands.
+func (s *Service) Apply(ctx context.Context) error {
+	if err := s.pull(ctx); err != nil {
+		return fmt.Errorf("apply revocations: %w", err)
+	}
+	return nil
+}
+
+// pull adds to the set what is new in the feed. When the last entry seen has gone, it was swept, or the database was restored
+// or failed over to a copy that lacks it and its number may be another's by now: then the feed is read from its beginning.
+// Entries already in the set stay: what was revoked does not come back to life.
+func (s *Service) pull(ctx context.Context) error {
+	f := &s.feed
+	f.Lock()
+	defer f.Unlock()
+	at := s.deps.Clock()
+	entries, err := sqldb.All(ctx, s.deps.DB.Reader(), scanEntry, readFeed, f.last.seq)
+	if err != nil {
+		return err
+	}
+	if f.last.seq > 0 && (len(entries) == 0 || entries[0] != f.last) {
+		if entries, err = sqldb.All(ctx, s.deps.DB.Reader(), scanEntry, readFeed, 0); err != nil {
+			return err
+		}
+		f.last = entry{}
+	}
+	for _, e := range entries {
+		if e != f.last {
+			s.revoked.Add(e.Revocation)
+		}
+		f.last = e
+	}
+	f.freshAt.Store(sqldb.Micros(at))
+	return nil
+}
+
+// feedAge is how long ago this node last read the feed; zero before it first did.
+func (s *Service) feedAge() time.Duration {
+	fresh := s.feed.freshAt.Load()
+	if fresh == 0 {
+		return 0
+	}
+	return s.deps.Clock().Sub(sqldb.Time(fresh))
+}
+
+func scanEntry(r sqldb.Row) (e entry, err error) {
+	var (
+		hash  []byte
+		until int64
+	)
+	if err := r.Scan(&e.seq, &e.Kind, &hash, &e.Epoch, &until); err != nil {
+		return entry{}, err
+	}
+	if copy(e.ID[:], hash) != len(e.ID) {
+		return entry{}, fmt.Errorf("revocation %d is damaged", e.seq)
+	}
+	e.Until = sqldb.Time(until)
+	return e, nil
+}
+
+func scanInt64(r sqldb.Row) (n int64, err error) {
+	err = r.Scan(&n)
+	return n, err
+}

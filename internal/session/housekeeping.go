@@ -1,0 +1,122 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sumunio/sumun/internal/sqldb"
+)
+
+const (
+	// keepEnded is how long the record of an ended session answers for it; it goes earlier if it would have expired.
+	keepEnded = 7 * 24 * time.Hour
+	// keepSubject is how long the record of a person without sessions stays. Tokens that carry its epoch are long dead.
+	keepSubject = 30 * 24 * time.Hour
+
+	settleEvery = 5 * time.Second
+	sweepEvery  = 10 * time.Minute
+	pullTimeout = 5 * time.Second
+	sweepBatch  = 500
+)
+
+// purgeAt returns the midnight (UTC) after an expiry, in microseconds: when the row may go. It is rounded because it is
+// indexed, and a refresh that changes no indexed column costs PostgreSQL half as much.
+func purgeAt(expiry time.Time) int64 {
+	const day = 24 * time.Hour
+	return sqldb.Micros(expiry.Truncate(day).Add(day))
+}
+
+// sweeps are run in this order. $1 is now, $2 the size of a batch. A row whose time has come but that still has something
+// hanging on it is postponed instead of deleted, so that no sweep looks at it again and again.
+var sweeps = [...]struct{ what, statement string }{
+	{"grants", `DELETE FROM session_grants WHERE purge_at < $1 AND id IN (
+		SELECT id FROM session_grants WHERE purge_at < $1 AND status <> 'theft' ORDER BY purge_at LIMIT $2)`},
+	{"sessions with grants", `UPDATE sessions
+		SET purge_at = (SELECT MAX(g.purge_at) FROM session_grants g WHERE g.session_id = sessions.id)
+		WHERE id IN (
+			SELECT s.id FROM sessions s
+			WHERE s.purge_at < $1 AND EXISTS (SELECT 1 FROM session_grants g WHERE g.session_id = s.id AND g.purge_at >= $1)
+			ORDER BY s.purge_at LIMIT $2)`},
+	{"sessions", `DELETE FROM sessions WHERE purge_at < $1 AND id IN (
+		SELECT s.id FROM sessions s
+		WHERE s.purge_at < $1 AND NOT EXISTS (SELECT 1 FROM session_grants g WHERE g.session_id = s.id)
+		ORDER BY s.purge_at LIMIT $2)`},
+	{"subjects with sessions", `UPDATE session_subjects
+		SET purge_at = (SELECT MAX(s.purge_at) FROM sessions s WHERE s.subject = session_subjects.subject)
+		WHERE purge_at < $1 AND subject IN (
+			SELECT u.subject FROM session_subjects u
+			WHERE u.purge_at < $1 AND EXISTS (SELECT 1 FROM sessions s WHERE s.subject = u.subject AND s.purge_at >= $1)
+			ORDER BY u.purge_at LIMIT $2)`},
+	{"subjects", `DELETE FROM session_subjects WHERE purge_at < $1 AND subject IN (
+		SELECT u.subject FROM session_subjects u
+		WHERE u.purge_at < $1 AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.subject = u.subject)
+		ORDER BY u.purge_at LIMIT $2)`},
+	{"revocations", `DELETE FROM revocations WHERE seq IN (
+		SELECT seq FROM revocations WHERE keep_until < $1 ORDER BY seq LIMIT $2)`},
+}
+
+// Run follows the feed, settles thefts that were interrupted and removes what has expired, until ctx ends. Failures are logged
+// when they begin and tried again; nothing is lost by them but time.
+func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, task := range []struct {
+		name  string
+		every time.Duration
+		do    func(context.Context) error
+	}{
+		{"follow the revocation feed", pollEvery, s.follow},
+		{"settle thefts", settleEvery, s.settleAll},
+		{"sweep sessions", sweepEvery, s.sweep},
+	} {
+		wg.Go(func() { s.repeat(ctx, task.name, task.every, task.do) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// repeat does a task now and at every tick.
+func (s *Service) repeat(ctx context.Context, name string, every time.Duration, do func(context.Context) error) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	failing := false
+	for {
+		err := do(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !failing:
+			s.deps.Log.ErrorContext(ctx, "session task fails; trying again", "task", name, "error", err)
+		case err == nil && failing:
+			s.deps.Log.InfoContext(ctx, "session task works again", "task", name)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// follow is one poll of the feed. A query that hangs must not keep the next one from trying.
+func (s *Service) follow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
+	return s.pull(ctx)
+}
+
+// sweep removes what has expired, in small batches.
+func (s *Service) sweep(ctx context.Context) error {
+	s.revoked.Prune()
+	now := sqldb.Micros(s.deps.Clock())
+	var errs []error
+	for _, one := range sweeps {
+		if _, err := sqldb.Sweep(ctx, s.deps.DB, one.statement, now, sweepBatch); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", one.what, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,34 @@
+package session
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	refreshes *prometheus.CounterVec
+	feedAge   prometheus.GaugeFunc
+}
+
+func newMetrics(feedAge func() time.Duration) metrics {
+	return metrics{
+		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sumun_session_refreshes_total",
+			Help: "Refresh tokens presented, by outcome: rotated, repeated, reissued, ahead, ended, expired, theft, invalid, unknown, unavailable.",
+		}, []string{"outcome"}),
+		feedAge: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "sumun_session_feed_age_seconds",
+			Help: "Time since this node last read the revocation feed. Beyond a few seconds, sessions ended elsewhere go on here.",
+		}, func() float64 { return feedAge().Seconds() }),
+	}
+}
+
+func (m metrics) register(r prometheus.Registerer) error {
+	for _, c := range []prometheus.Collector{m.refreshes, m.feedAge} {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}

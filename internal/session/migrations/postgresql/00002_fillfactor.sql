@@ -1,0 +1,3 @@
+-- +goose Up
+-- Room on every page for the next version of a row, so that a refresh need not touch the indexes.
+ALTER TABLE session_grants SET (fillfactor = 70);

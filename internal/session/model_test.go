@@ -1,0 +1,185 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
+)
+
+// model is the table in the documentation of Refresh, written down once more without a database.
+type model struct {
+	policy            session.LostAnswer
+	idle              time.Duration
+	ended             bool
+	generation        int64
+	current, previous int // into machine.tokens; -1 for none
+	windowUntil       time.Time
+	idleUntil, until  time.Time
+}
+
+// issued is a token that was given out.
+type issued struct {
+	text       string
+	generation int64
+}
+
+// verdict is what the model expects of a refresh.
+type verdict struct {
+	refused   error
+	successor int // the token to be repeated; -1 for a new one
+}
+
+// present decides on a token and changes the model; number is what a new token would be called.
+func (m *model) present(at int, generation int64, number int, now time.Time) verdict {
+	fresh := verdict{successor: -1}
+	switch {
+	case m.ended:
+		return verdict{refused: session.ErrEnded}
+	case !now.Before(m.idleUntil):
+		return verdict{refused: session.ErrInvalidGrant}
+	case at == m.current:
+		m.generation++
+	case at == m.previous && now.Before(m.windowUntil):
+		return verdict{successor: m.current}
+	case at == m.previous && m.policy == session.Reissue:
+	case at != m.previous && generation > m.generation:
+		m.generation = generation + 1
+	default:
+		m.ended = true
+		return verdict{refused: session.ErrEnded}
+	}
+	m.previous, m.current = at, number
+	m.windowUntil = now.Add(window)
+	m.idleUntil = now.Add(m.idle)
+	if m.until.Before(m.idleUntil) {
+		m.idleUntil = m.until
+	}
+	return fresh
+}
+
+// row is what a replica of the store would still have of a grant.
+type row struct {
+	generation, windowUntil, idleUntil int64
+	current, previous, sealed          []byte
+}
+
+// machine drives the store and the model side by side.
+type machine struct {
+	t       *testing.T
+	node    *node
+	clock   *clock
+	model   model
+	tokens  []issued
+	session session.Session
+
+	copied     row
+	copyOf     model
+	everCopied bool
+}
+
+func newMachine(t *testing.T, n *node, c *clock, cfg session.Config) *machine {
+	c.reset() // signing keys live for 30 days, and nobody makes new ones here
+	started := n.signIn(t, session.Start{})
+	now := c.now()
+	return &machine{
+		t: t, node: n, clock: c, session: started.Session, tokens: []issued{{text: started.Tokens.Refresh}},
+		model: model{policy: cfg.LostAnswer, idle: cfg.Idle, previous: -1, idleUntil: now.Add(cfg.Idle), until: now.Add(cfg.Lifetime)},
+	}
+}
+
+func (m *machine) refresh(rt *rapid.T) {
+	// Most clients use what they got last.
+	back := rapid.SampledFrom([]int{0, 0, 0, 0, 1, 1, 1, 2, 3, 5}).Draw(rt, "back")
+	at := max(0, len(m.tokens)-1-back)
+	want := m.model.present(at, m.tokens[at].generation, len(m.tokens), m.clock.now())
+	got, err := m.node.Refresh(m.t.Context(), m.tokens[at].text, laptop)
+	switch {
+	case want.refused != nil:
+		if !errors.Is(err, want.refused) {
+			rt.Fatalf("token %d: %v, want %v", at, err, want.refused)
+		}
+	case err != nil:
+		rt.Fatalf("token %d: %v", at, err)
+	case want.successor >= 0:
+		if got.Refresh != m.tokens[want.successor].text {
+			rt.Fatalf("token %d: not the same successor", at)
+		}
+	default:
+		if slices.ContainsFunc(m.tokens, func(i issued) bool { return i.text == got.Refresh }) {
+			rt.Fatalf("token %d: a successor that was given out before", at)
+		}
+		m.tokens = append(m.tokens, issued{text: got.Refresh, generation: m.model.generation})
+	}
+}
+
+func (m *machine) wait(rt *rapid.T) {
+	if m.clock.now().After(m.model.until) {
+		rt.Skip("it is all over")
+	}
+	m.clock.advance(rapid.SampledFrom([]time.Duration{
+		time.Microsecond, 3 * time.Second, window - time.Microsecond, window, time.Hour, 30 * time.Hour,
+	}).Draw(rt, "for"))
+}
+
+// copy remembers what a replica has received so far.
+func (m *machine) copy(rt *rapid.T) {
+	if m.model.ended {
+		rt.Skip("there is nothing left to lose")
+	}
+	var err error
+	m.copied, err = sqldb.One(m.t.Context(), m.node.db.Reader(), func(r sqldb.Row) (v row, err error) {
+		err = r.Scan(&v.generation, &v.current, &v.previous, &v.sealed, &v.windowUntil, &v.idleUntil)
+		return v, err
+	}, `SELECT generation, current_hash, previous_hash, successor_sealed, window_until, idle_expires_at
+		FROM session_grants WHERE session_id = $1`, m.session.ID)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	m.copyOf, m.everCopied = m.model, true
+}
+
+// failover goes on with the replica.
+func (m *machine) failover(rt *rapid.T) {
+	if m.model.ended || !m.everCopied {
+		rt.Skip("nothing to go back to")
+	}
+	v := m.copied
+	m.node.exec(m.t, `UPDATE session_grants SET generation = $1, current_hash = $2, previous_hash = $3, successor_sealed = $4,
+		window_until = $5, idle_expires_at = $6 WHERE session_id = $7`,
+		v.generation, v.current, v.previous, v.sealed, v.windowUntil, v.idleUntil, m.session.ID)
+	m.model = m.copyOf
+}
+
+func (m *machine) end(rt *rapid.T) {
+	if m.model.ended || rapid.IntRange(0, 9).Draw(rt, "once in ten") > 0 {
+		rt.Skip("not now")
+	}
+	m.node.write(m.t, func(ctx context.Context, tx sqldb.Tx) error {
+		return m.node.EndAllTx(ctx, tx, m.session.Subject, "", session.PasswordReset)
+	})
+	m.model.ended = true
+}
+
+func TestRotationFollowsItsTable(t *testing.T) {
+	check := func(policy session.LostAnswer) test {
+		cfg := session.DefaultConfig()
+		cfg.LostAnswer, cfg.Idle, cfg.Lifetime = policy, 48*time.Hour, 240*time.Hour
+		return test{string(policy), func(t *testing.T, db *sqldb.DB) {
+			n, c := alone(t, db, cfg)
+			rapid.Check(t, func(rt *rapid.T) {
+				m := newMachine(t, n, c, cfg)
+				rt.Repeat(map[string]func(*rapid.T){
+					"refresh": m.refresh, "wait": m.wait, "copy": m.copy, "failover": m.failover, "end": m.end,
+				})
+			})
+		}}
+	}
+	onEach(t, []test{check(session.Reissue), check(session.Revoke)})
+}

@@ -1,0 +1,233 @@
+package session_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/keyring"
+	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
+	"github.com/sumunio/sumun/internal/token"
+)
+
+const issuer = "https://id.example.com"
+
+var laptop = session.NewDevice("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+	netip.MustParseAddr("203.0.113.7"))
+
+func migrations() []sqldb.Migrations {
+	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, session.Migrations}
+}
+
+// clock is what a test's nodes believe.
+type clock struct{ micros atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.reset()
+	return c
+}
+
+func (c *clock) reset() { c.micros.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMicro()) }
+
+func (c *clock) now() time.Time          { return time.UnixMicro(c.micros.Load()).UTC() }
+func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
+
+// node is one process of a test.
+type node struct {
+	*session.Service
+	db       *sqldb.DB
+	verifier *auth.Verifier
+	metrics  *prometheus.Registry
+}
+
+// newNode starts a process on db whose clock is now, with the master key that all nodes share.
+func newNode(t testing.TB, db *sqldb.DB, cfg session.Config, now func() time.Time) *node {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	ctx := t.Context()
+	master := keyring.Secret(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
+	keys, err := keyring.Open(ctx, db, keyring.Config{MasterKey: master}, now)
+	must(t, err)
+	tokens, err := token.New(token.DefaultConfig(), token.Deps{DB: db, Keyring: keys, Issuer: issuer, Clock: now, Log: log})
+	must(t, err)
+	must(t, tokens.Load(ctx))
+	queue, err := mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Clock: now, Log: log})
+	must(t, err)
+	registry := prometheus.NewRegistry()
+	s, err := session.New(cfg, session.Deps{
+		DB: db, Keyring: keys, Tokens: tokens, Audit: audit.New(audit.DefaultConfig(), now), Mail: queue,
+		Clock: now, Log: log, Metrics: registry,
+	})
+	must(t, err)
+	must(t, s.Load(ctx))
+	verifier, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: s.Revocations(), Clock: now})
+	must(t, err)
+	return &node{Service: s, db: db, verifier: verifier, metrics: registry}
+}
+
+// test has nodes, clocks and people of its own on a database that it shares with the tests before it.
+type test struct {
+	name string
+	run  func(t *testing.T, db *sqldb.DB)
+}
+
+// onEach runs the tests one after another on one database per engine.
+func onEach(t *testing.T, tests []test) {
+	t.Parallel()
+	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
+		for _, one := range tests {
+			t.Run(one.name, func(t *testing.T) { one.run(t, db) })
+		}
+	})
+}
+
+// alone starts the only node of a test.
+func alone(t *testing.T, db *sqldb.DB, cfg session.Config) (*node, *clock) {
+	t.Helper()
+	c := newClock()
+	return newNode(t, db, cfg, c.now), c
+}
+
+// signIn starts a session of the subject, and brings up what that ended.
+func (n *node) signIn(t testing.TB, start session.Start) session.Started {
+	t.Helper()
+	if start.Subject == "" {
+		start.Subject = newSubject()
+	}
+	var started session.Started
+	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) (err error) {
+		started, err = n.Start(t.Context(), tx, start)
+		return err
+	}))
+	must(t, n.Apply(t.Context()))
+	return started
+}
+
+// openPage starts a session of our own pages.
+func (n *node) openPage(t testing.TB, subject string) (session.Session, string) {
+	t.Helper()
+	var (
+		one   session.Session
+		value string
+	)
+	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) (err error) {
+		one, value, err = n.StartBrowser(t.Context(), tx, session.Start{Subject: subject, Roles: []string{"member"}, Device: laptop})
+		return err
+	}))
+	return one, value
+}
+
+// write runs fn in a transaction and applies what it revoked.
+func (n *node) write(t testing.TB, fn func(ctx context.Context, tx sqldb.Tx) error) {
+	t.Helper()
+	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error { return fn(t.Context(), tx) }))
+	must(t, n.Apply(t.Context()))
+}
+
+// refresh demands that a refresh succeeds.
+func (n *node) refresh(t testing.TB, presented string) session.Tokens {
+	t.Helper()
+	tokens, err := n.Refresh(t.Context(), presented, laptop)
+	if err != nil {
+		t.Fatalf("refresh: %v", err)
+	}
+	return tokens
+}
+
+// claims verifies an access token as any endpoint would.
+func (n *node) claims(t testing.TB, access string) *auth.Claims {
+	t.Helper()
+	claims, err := n.verifier.Verify(t.Context(), access)
+	if err != nil {
+		t.Fatalf("verify: %v", err)
+	}
+	return claims
+}
+
+// count returns the single number that a query finds.
+func (n *node) count(t testing.TB, query string, args ...any) int64 {
+	t.Helper()
+	v, err := sqldb.One(t.Context(), n.db.Reader(), func(r sqldb.Row) (v int64, err error) {
+		err = r.Scan(&v)
+		return v, err
+	}, query, args...)
+	must(t, err)
+	return v
+}
+
+func (n *node) exec(t testing.TB, query string, args ...any) {
+	t.Helper()
+	_, err := n.db.Writer().ExecContext(t.Context(), query, args...)
+	must(t, err)
+}
+
+// dump returns everything that the store holds, to tell that nothing has changed.
+func (n *node) dump(t testing.TB) string {
+	t.Helper()
+	var b bytes.Buffer
+	for _, query := range []string{
+		`SELECT * FROM session_subjects ORDER BY 1`, `SELECT * FROM sessions ORDER BY 1`,
+		`SELECT * FROM session_grants ORDER BY 1`, `SELECT * FROM revocations ORDER BY 1`,
+	} {
+		rows, err := n.db.Reader().QueryContext(t.Context(), query)
+		must(t, err)
+		names, err := rows.Columns()
+		must(t, err)
+		for rows.Next() {
+			values := make([]any, len(names))
+			for i := range values {
+				values[i] = new(any)
+			}
+			must(t, rows.Scan(values...))
+			for i := range values {
+				fmt.Fprintf(&b, "%s=%v ", names[i], *values[i].(*any))
+			}
+			b.WriteByte('\n')
+		}
+		must(t, rows.Err())
+		must(t, rows.Close())
+	}
+	return b.String()
+}
+
+// outcomes returns how often a refresh came to the given outcome on this node.
+func (n *node) outcomes(t testing.TB, outcome string) int {
+	t.Helper()
+	families, err := n.metrics.Gather()
+	must(t, err)
+	for _, family := range families {
+		if family.GetName() != "sumun_session_refreshes_total" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			if m.GetLabel()[0].GetValue() == outcome {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return 0
+}
+
+func newSubject() string { return uuid.NewString() }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
