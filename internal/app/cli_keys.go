@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/sumunio/sumun/internal/identity/password"
+	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/token"
 )
 
@@ -43,7 +44,7 @@ func (c *keysRotateCommand) Run(ctx context.Context, p *program) error {
 		case "pepper":
 			return rotateSecret(ctx, p, f, password.PepperPurpose, "peppers")
 		case "refresh":
-			return rotateSecret(ctx, p, f, refreshPurpose, "refresh keys")
+			return rotateSecret(ctx, p, f, session.MACPurpose, "refresh keys")
 		}
 		tokens, err := token.New(f.cfg.Tokens, token.Deps{
 			DB: f.db, Keyring: f.keyring, Issuer: f.cfg.Issuer, Clock: f.clock, Log: f.log,
@@ -58,9 +59,6 @@ func (c *keysRotateCommand) Run(ctx context.Context, p *program) error {
 		return err
 	})
 }
-
-// refreshPurpose is that of the keys under which package session authenticates refresh tokens.
-const refreshPurpose = "session.refresh"
 
 func rotateSecret(ctx context.Context, p *program, f *foundation, purpose, what string) error {
 	key, err := f.keyring.Rotate(ctx, purpose)

@@ -181,3 +181,12 @@ func (c *Config) issuerHost() string {
 	}
 	return u.Hostname()
 }
+
+// issuerOrigin is the origin of the pages as browsers name it (RFC 6454).
+func (c *Config) issuerOrigin() string {
+	u, err := url.Parse(c.Issuer)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}

@@ -129,7 +129,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 	}
 	return &unit{
 		verifier: verifier,
-		render:   s.pages.Fault,
+		pages:    s.pages,
 		mount: func(mux *http.ServeMux, api huma.API) {
 			s.tokens.Mount(mux)
 			s.pages.Mount(mux)

@@ -10,8 +10,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sumunio/sumun/auth"
-	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/web"
 )
 
 // A module is a part of Sumun that can be deployed by itself. Only the selected ones are validated and built.
@@ -30,7 +30,7 @@ type unit struct {
 	mount    func(mux *http.ServeMux, api huma.API) // public routes
 	mountOps func(mux *http.ServeMux)               // operators' routes
 	verifier *auth.Verifier                         // for operations that declare security
-	render   func(w http.ResponseWriter, r *http.Request, f *fault.Fault)
+	pages    *web.Renderer
 	load     func(ctx context.Context) error // what must be in memory before traffic is served
 	// notices are what to print once traffic is served; opsAddress is where operators are.
 	notices func(ctx context.Context, opsAddress string) ([]notice, error)

@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -14,7 +15,7 @@ import (
 )
 
 // publicRoutes puts the routes of all units together, behind the chain that every request passes.
-func (n *node) publicRoutes() http.Handler {
+func (n *node) publicRoutes() (http.Handler, error) {
 	mux := http.NewServeMux()
 	api := httpd.NewAPI(mux, httpd.APIConfig{Title: n.cfg.Service, Version: "1", ServerURL: n.cfg.Issuer})
 	api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {
@@ -24,11 +25,19 @@ func (n *node) publicRoutes() http.Handler {
 	for _, u := range n.units {
 		api.UseMiddleware(requireAccessToken(api, u.verifier))
 		u.mount(mux, api)
-		if u.render != nil {
-			render = u.render
+	}
+	for _, u := range n.units {
+		if u.pages == nil || render != nil {
+			continue
+		}
+		render = u.pages.Fault
+		if err := mountReference(mux, api, u.pages); err != nil {
+			return nil, err
 		}
 	}
-	return httpd.Chain(n.log, n.metrics, n.cfg.HTTP)(httpd.Routes(mux, render))
+	cfg := n.cfg.HTTP
+	cfg.TrustedOrigins = append(slices.Clone(cfg.TrustedOrigins), n.cfg.issuerOrigin()) // a proxy may have rewritten Host
+	return httpd.Chain(n.log, n.metrics, cfg)(httpd.Routes(mux, render)), nil
 }
 
 func (n *node) opsRoutes() http.Handler {

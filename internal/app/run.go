@@ -102,7 +102,9 @@ func (n *node) build(ctx context.Context, selected []module) (err error) {
 			return err
 		}
 	}
-	n.routes = n.publicRoutes()
+	if n.routes, err = n.publicRoutes(); err != nil {
+		return err
+	}
 	opsConfig := httpd.DefaultConfig()
 	opsConfig.Listen = n.cfg.OpsListen
 	opsConfig.WriteTimeout = opsWriteTimeout

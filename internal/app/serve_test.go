@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 )
@@ -103,7 +104,8 @@ func TestServeTellsWhereToGo(t *testing.T) {
 	if status != 200 || header.Get("Cache-Control") != "no-store" {
 		t.Errorf("the mailbox answers %d", status)
 	}
-	for _, url := range []string{setup, s.ops + "/livez", s.ops + "/readyz", s.ops + "/metrics", s.public + "/openapi.json"} {
+	for _, url := range []string{setup, s.ops + "/livez", s.ops + "/readyz", s.ops + "/metrics", s.public + "/openapi.json",
+		s.public + "/docs", s.public + "/docs/errors"} {
 		if status, _, _ := call(t, "GET", url, "", ""); status != 200 {
 			t.Errorf("%s answers %d", url, status)
 		}
@@ -130,6 +132,18 @@ func TestServeTellsWhereToGo(t *testing.T) {
 	}
 	if again := serve(t, "--data", data); strings.Contains(again.out.String(), "First administrator") {
 		t.Errorf("a link for the first of several administrators:\n%s", again.out)
+	}
+}
+
+// Several nodes count attempts together.
+func TestServeWithRedis(t *testing.T) {
+	t.Parallel()
+	if !redisdbtest.Listed() {
+		return // the limiter's own suite says so
+	}
+	s := serve(t, "--data", t.TempDir(), "--redis", os.Getenv(redisdbtest.Variable))
+	if status, _, _ := call(t, "POST", s.public+"/v1/users", "", `{"email":"kim@example.com"}`); status != 202 {
+		t.Errorf("sign up: %d", status)
 	}
 }
 

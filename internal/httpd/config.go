@@ -13,53 +13,34 @@ import (
 
 // Config says where a server listens and how patient it is.
 type Config struct {
-	// Listen is host:port. An empty host means every address, port 0 a free port.
-	Listen string `yaml:"listen"`
-	// TLS says where certificates come from; its zero value means plain HTTP.
-	TLS TLS `yaml:"tls"`
-	// TrustedProxies lists the networks whose X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are believed.
-	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
-	// TrustedOrigins lists further origins ("https://shop.example") whose pages may make unsafe requests.
-	TrustedOrigins []string `yaml:"trusted_origins"`
-	// MaxBody bounds request bodies, in bytes.
-	MaxBody int64 `yaml:"max_body"`
-	// MaxHeaderBytes bounds request headers, in bytes.
-	MaxHeaderBytes int `yaml:"max_header_bytes"`
-	// ReadHeaderTimeout is how long a client may take to send its header.
-	ReadHeaderTimeout time.Duration `yaml:"read_header_timeout"`
-	// ReadTimeout is how long a client may take to send the whole request.
-	ReadTimeout time.Duration `yaml:"read_timeout"`
-	// WriteTimeout is the time from the request's header to the end of the answer.
-	WriteTimeout time.Duration `yaml:"write_timeout"`
-	// IdleTimeout is how long a connection may wait for its next request.
-	IdleTimeout time.Duration `yaml:"idle_timeout"`
-	// ShutdownGrace is how long requests in flight may take to finish when the server stops.
-	ShutdownGrace time.Duration `yaml:"shutdown_grace"`
+	Listen            string         `yaml:"listen" doc:"Where to listen, host:port. An empty host means every address, port 0 a free port."`
+	TLS               TLS            `yaml:"tls" doc:"Where certificates come from; without any of it the listener speaks plain HTTP."`
+	TrustedProxies    []netip.Prefix `yaml:"trusted_proxies" doc:"Networks whose X-Forwarded-For, X-Forwarded-Proto and X-Request-Id are believed."`
+	TrustedOrigins    []string       `yaml:"trusted_origins" doc:"Further origins, such as https://shop.example, whose pages may make unsafe requests."`
+	MaxBody           int64          `yaml:"max_body" doc:"The largest request body, in bytes."`
+	MaxHeaderBytes    int            `yaml:"max_header_bytes" doc:"The largest request header, in bytes."`
+	ReadHeaderTimeout time.Duration  `yaml:"read_header_timeout" doc:"How long a client may take to send its header."`
+	ReadTimeout       time.Duration  `yaml:"read_timeout" doc:"How long a client may take to send the whole request."`
+	WriteTimeout      time.Duration  `yaml:"write_timeout" doc:"The time from the request's header to the end of the answer."`
+	IdleTimeout       time.Duration  `yaml:"idle_timeout" doc:"How long a connection may wait for its next request."`
+	ShutdownGrace     time.Duration  `yaml:"shutdown_grace" doc:"How long requests in flight may take to finish when the server stops."`
 }
 
 // TLS names certificate files or an ACME authority, not both.
 type TLS struct {
-	// CertFile and KeyFile are PEM files. They are read again when they change, without a restart.
-	CertFile string `yaml:"cert_file"`
-	KeyFile  string `yaml:"key_file"`
-	// ACME obtains certificates where it has hosts.
-	ACME ACME `yaml:"acme"`
+	CertFile string `yaml:"cert_file" doc:"PEM file with the certificate chain. It is read again when it changes, without a restart."`
+	KeyFile  string `yaml:"key_file" doc:"PEM file with the private key of cert_file."`
+	ACME     ACME   `yaml:"acme" doc:"An authority that certificates are obtained from, where hosts are listed."`
 }
 
 // ACME says how certificates are obtained from an authority such as Let's Encrypt (RFC 8555). Using it accepts the authority's
 // terms of service.
 type ACME struct {
-	// Hosts lists the only names certificates are asked for.
-	Hosts []string `yaml:"hosts"`
-	// CacheDir keeps account key and certificates between starts.
-	CacheDir string `yaml:"cache_dir"`
-	// Email is where the authority writes about problems; optional.
-	Email string `yaml:"email"`
-	// HTTPListen is where HTTP-01 challenges are answered and plain requests redirected, usually ":80". Without it only
-	// TLS-ALPN-01 is used, for which the server must be reachable on port 443.
-	HTTPListen string `yaml:"http_listen"`
-	// DirectoryURL is the authority; empty means Let's Encrypt.
-	DirectoryURL string `yaml:"directory_url"`
+	Hosts        []string `yaml:"hosts" doc:"The only names that certificates are asked for."`
+	CacheDir     string   `yaml:"cache_dir" doc:"Folder that keeps account key and certificates between starts."`
+	Email        string   `yaml:"email" doc:"Where the authority writes about problems; optional."`
+	HTTPListen   string   `yaml:"http_listen" doc:"Where HTTP-01 challenges are answered and plain requests redirected, usually :80. Without it only TLS-ALPN-01 is used, for which the server must be reachable on port 443."`
+	DirectoryURL string   `yaml:"directory_url" doc:"The directory of the authority; empty means Let's Encrypt."`
 }
 
 // Enabled reports whether the listener speaks TLS.

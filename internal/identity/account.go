@@ -135,7 +135,8 @@ func (s *Service) replacePassword(ctx context.Context, r replacement) error {
 		return err
 	}
 	s.deps.Mail.Wake()
-	return s.deps.Sessions.Apply(ctx)
+	s.applied(ctx)
+	return nil
 }
 
 // refuseReuse compares a new password with the last ones.
@@ -330,7 +331,8 @@ func (s *Service) DeleteAccount(ctx context.Context, c Caller) error {
 		return err
 	}
 	s.deps.Mail.Wake()
-	return s.deps.Sessions.Apply(ctx)
+	s.applied(ctx)
+	return nil
 }
 
 // Activity lists the account's audit trail, newest first.

@@ -98,6 +98,7 @@ func newWorld(t *testing.T, db *sqldb.DB, options ...option) *world {
 	cheap := password.DefaultConfig()
 	cheap.Argon2id = password.Argon2Config{Memory: 64, Time: 1, Parallelism: 1}
 	cheap.Enabled = []string{password.Argon2id, password.Bcrypt}
+	cheap.FailureTime = time.Millisecond
 	cheap.Gate.Queue, cheap.Gate.Wait = 1000, time.Minute
 	hasher, err := password.NewHasher(cheap, ring, nil)
 	w.must(err)

@@ -49,7 +49,8 @@ func (s *Service) asOperator(ctx context.Context, account, action string, change
 	if err != nil {
 		return err
 	}
-	return s.deps.Sessions.Apply(ctx)
+	s.applied(ctx)
+	return nil
 }
 
 // SetupLink makes the one-time link with which the first administrator chooses a password, or answers "" when there is

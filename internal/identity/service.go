@@ -118,6 +118,14 @@ func (s *Service) tell(ctx context.Context, q sqldb.Queryer, kind string, a Acco
 	})
 }
 
+// applied makes this node refuse what a committed transaction revoked. The change stands whatever comes of it, so a failure is
+// not the caller's: the next poll of the feed makes it good.
+func (s *Service) applied(ctx context.Context) {
+	if err := s.deps.Sessions.Apply(context.WithoutCancel(ctx)); err != nil {
+		s.deps.Log.WarnContext(ctx, "revocations are applied late", "error", err)
+	}
+}
+
 func addrText(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""

@@ -191,7 +191,8 @@ func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
 			return SignedIn{}, err
 		}
 	}
-	return out, s.deps.Sessions.Apply(ctx)
+	s.applied(ctx)
+	return out, nil
 }
 
 // markSignIn holds the account's row for the transaction: a password change, a reset or a disabling either came before and

@@ -38,13 +38,10 @@ var ErrUnknownKey = errors.New("unknown key")
 // another package still keeps values sealed under it (see Stale).
 type Config struct {
 	// MasterKey is 32 bytes in base64. It comes from the environment (SUMUN_MASTER_KEY) and wins over MasterKeyFile.
-	MasterKey Secret `yaml:"-"`
-	// MasterKeyFile is a file with 32 bytes in base64 that only the user who runs the program can read.
-	MasterKeyFile string `yaml:"master_key_file"`
-	// PreviousKeyFiles are master keys that still open what they sealed, and seal nothing new.
-	PreviousKeyFiles []string `yaml:"previous_key_files"`
-	// Create makes MasterKeyFile on the first start, while the database has not been sealed with another key.
-	Create bool `yaml:"create"`
+	MasterKey        Secret   `yaml:"-"`
+	MasterKeyFile    string   `yaml:"master_key_file" doc:"A file with 32 bytes in base64 that only the user who runs the program can read."`
+	PreviousKeyFiles []string `yaml:"previous_key_files" doc:"Master keys that still open what they sealed, and seal nothing new."`
+	Create           bool     `yaml:"create" doc:"Make the master key file on the first start, while the database has not been sealed with another key."`
 }
 
 // DefaultConfig returns the configuration of a machine where nothing is configured. MasterKeyFile depends on the data folder

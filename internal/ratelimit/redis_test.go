@@ -46,11 +46,14 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-func keysOf(t testing.TB, db *redisdb.DB, prefix string) []string {
+func keysOf(t testing.TB, db *redisdb.DB, prefix string) (keys []string) {
 	t.Helper()
-	keys, err := db.Client().Do(t.Context(), db.Client().B().Keys().Pattern(prefix+"*").Build()).AsStrSlice()
-	if err != nil {
-		t.Fatal(err)
+	for _, node := range db.Client().Nodes() {
+		found, err := node.Do(t.Context(), node.B().Keys().Pattern(prefix+"*").Build()).AsStrSlice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, found...)
 	}
 	return keys
 }

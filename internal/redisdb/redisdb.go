@@ -37,6 +37,9 @@ type DB struct {
 
 // Open connects to the Redis that a URL names (see Validate for its forms) and asks whether it answers and is recent
 // enough. The caller closes the DB. Errors are ErrUnreachable, or say what is wrong with the URL or the version.
+//
+// An ACL user needs +ping, +select for another database than 0, and what the scripts use: +@scripting and their commands.
+// Without +info the version is taken on trust.
 func Open(ctx context.Context, url string) (*DB, error) {
 	t, err := parse(url)
 	if err != nil {

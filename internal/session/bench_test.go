@@ -1,7 +1,6 @@
 package session_test
 
 import (
-"time"
 	"context"
 	"crypto/rand"
 	"net/url"
@@ -34,13 +33,6 @@ func benchEach(b *testing.B, fn func(b *testing.B, n *node, clients *clients)) {
 			b.SetParallelism(32)
 			b.ResetTimer()
 			fn(b, n, clients)
-			if db.Engine() == sqldb.PostgreSQL {
-				b.StopTimer()
-				time.Sleep(1500 * time.Millisecond)
-				u := n.count(b, `SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'session_grants'`)
-				h := n.count(b, `SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'session_grants'`)
-				b.Logf("updates %d hot %d", u, h)
-			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "refreshes/s")
 		})
 	}

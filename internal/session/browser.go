@@ -11,7 +11,7 @@ import (
 
 const (
 	findBrowser = `SELECT s.subject, u.roles, u.epoch, s.label, s.user_agent, s.address, s.amr, s.acr, s.auth_time, s.created_at,
-			s.last_used_at, s.idle_expires_at, s.cookie_hash, s.ended_at, s.end_reason
+			s.last_used_at, s.idle_expires_at, s.cookie_hash, s.ended_at <> 0, s.end_reason
 		FROM sessions s JOIN session_subjects u ON u.subject = s.subject
 		WHERE s.id = $1`
 
@@ -53,7 +53,7 @@ func (s *Service) Authenticate(ctx context.Context, value string) (Session, erro
 	switch {
 	case !c.matches(b.cookieHash):
 		return Session{}, ErrInvalidCookie
-	case b.endReason != "":
+	case b.ended:
 		return Session{}, b.endReason.ended()
 	case !b.session.ExpiresAt.After(now):
 		return Session{}, ErrInvalidCookie
@@ -114,18 +114,19 @@ func (s *Service) reauthenticate(ctx context.Context, tx sqldb.Tx, id string) (s
 type browser struct {
 	session    Session
 	cookieHash []byte
-	endReason  Reason // "" while it has not been ended
+	ended      bool
+	endReason  Reason
 }
 
 func scanBrowser(r sqldb.Row) (b browser, err error) {
 	var (
-		roles                                *string
-		address, amr                         string
-		authTime, created, used, idle, ended int64
+		roles                         *string
+		address, amr                  string
+		authTime, created, used, idle int64
 	)
 	one := &b.session
 	err = r.Scan(&one.Subject, &roles, &one.Epoch, &one.Device.Label, &one.Device.UserAgent, &address, &amr, &one.ACR, &authTime,
-		&created, &used, &idle, &b.cookieHash, &ended, &b.endReason)
+		&created, &used, &idle, &b.cookieHash, &b.ended, &b.endReason)
 	if err != nil {
 		return browser{}, err
 	}

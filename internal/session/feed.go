@@ -60,7 +60,7 @@ func (s *Service) revokeTx(ctx context.Context, tx sqldb.Tx, revocations ...auth
 
 // Load reads the whole feed and makes sure that there is a key for refresh tokens. It must succeed before traffic is served.
 func (s *Service) Load(ctx context.Context) error {
-	if _, err := s.deps.Keyring.Current(ctx, macPurpose); err != nil {
+	if _, err := s.deps.Keyring.Current(ctx, MACPurpose); err != nil {
 		return fmt.Errorf("load sessions: %w", err)
 	}
 	if err := s.pull(ctx); err != nil {

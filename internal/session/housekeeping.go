@@ -23,7 +23,7 @@ const (
 )
 
 // purgeAt returns the midnight (UTC) after an expiry, in microseconds: when the row may go. It is rounded because it is
-// indexed, and a refresh that changes no indexed column costs PostgreSQL half as much.
+// indexed: a refresh that changes no indexed value leaves PostgreSQL's indexes alone (a heap-only update).
 func purgeAt(expiry time.Time) int64 {
 	const day = 24 * time.Hour
 	return sqldb.Micros(expiry.Truncate(day).Add(day))

@@ -149,7 +149,7 @@ func (h *api) end(ctx context.Context, in *idInput) (*struct{}, error) {
 	if in.ID == claims.SessionID {
 		return h.endCurrent(ctx, nil)
 	}
-	return nil, h.sessions.End(ctx, claims.Subject, in.ID, EndedByOwner)
+	return nil, h.sessions.endOne(ctx, claims.Subject, in.ID, EndedByOwner, claims.SessionID)
 }
 
 // endCurrent also makes the browser forget the cookies of the session, those of another session not.

@@ -64,7 +64,7 @@ func (m *model) present(at int, generation int64, number int, now time.Time) ver
 	return fresh
 }
 
-// row is what a replica of the store would still have of a grant.
+// row is what a replica of the store has of a grant.
 type row struct {
 	generation, windowUntil, idleUntil int64
 	current, previous, sealed          []byte
@@ -78,10 +78,6 @@ type machine struct {
 	model   model
 	tokens  []issued
 	session session.Session
-
-	copied     row
-	copyOf     model
-	everCopied bool
 }
 
 func newMachine(t *testing.T, n *node, c *clock, cfg session.Config) *machine {
@@ -94,10 +90,15 @@ func newMachine(t *testing.T, n *node, c *clock, cfg session.Config) *machine {
 	}
 }
 
-func (m *machine) refresh(rt *rapid.T) {
-	// Most clients use what they got last.
-	back := rapid.SampledFrom([]int{0, 0, 0, 0, 1, 1, 1, 2, 3, 5}).Draw(rt, "back")
-	at := max(0, len(m.tokens)-1-back)
+// refreshNewest is what clients do.
+func (m *machine) refreshNewest(rt *rapid.T) { m.refresh(rt, len(m.tokens)-1) }
+
+// refreshOlder is what retries, lost answers and thieves do.
+func (m *machine) refreshOlder(rt *rapid.T) {
+	m.refresh(rt, max(0, len(m.tokens)-1-rapid.IntRange(1, 4).Draw(rt, "back")))
+}
+
+func (m *machine) refresh(rt *rapid.T, at int) {
 	want := m.model.present(at, m.tokens[at].generation, len(m.tokens), m.clock.now())
 	got, err := m.node.Refresh(m.t.Context(), m.tokens[at].text, laptop)
 	switch {
@@ -124,17 +125,27 @@ func (m *machine) wait(rt *rapid.T) {
 		rt.Skip("it is all over")
 	}
 	m.clock.advance(rapid.SampledFrom([]time.Duration{
-		time.Microsecond, 3 * time.Second, window - time.Microsecond, window, time.Hour, 30 * time.Hour,
+		time.Microsecond, 3 * time.Second, window - time.Microsecond, window, 19 * time.Hour, 20 * time.Hour,
 	}).Draw(rt, "for"))
 }
 
-// copy remembers what a replica has received so far.
-func (m *machine) copy(rt *rapid.T) {
-	if m.model.ended {
-		rt.Skip("there is nothing left to lose")
+// failover goes on with a replica that lacks the last few refreshes.
+func (m *machine) failover(rt *rapid.T) {
+	replica, was := m.copy(rt), m.model
+	for range rapid.IntRange(1, 4).Draw(rt, "lost") {
+		m.refreshNewest(rt)
 	}
-	var err error
-	m.copied, err = sqldb.One(m.t.Context(), m.node.db.Reader(), func(r sqldb.Row) (v row, err error) {
+	if m.model.ended {
+		return // which is more than this row
+	}
+	m.node.exec(m.t, `UPDATE session_grants SET generation = $1, current_hash = $2, previous_hash = $3, successor_sealed = $4,
+		window_until = $5, idle_expires_at = $6 WHERE session_id = $7`,
+		replica.generation, replica.current, replica.previous, replica.sealed, replica.windowUntil, replica.idleUntil, m.session.ID)
+	m.model = was
+}
+
+func (m *machine) copy(rt *rapid.T) row {
+	v, err := sqldb.One(m.t.Context(), m.node.db.Reader(), func(r sqldb.Row) (v row, err error) {
 		err = r.Scan(&v.generation, &v.current, &v.previous, &v.sealed, &v.windowUntil, &v.idleUntil)
 		return v, err
 	}, `SELECT generation, current_hash, previous_hash, successor_sealed, window_until, idle_expires_at
@@ -142,19 +153,7 @@ func (m *machine) copy(rt *rapid.T) {
 	if err != nil {
 		rt.Fatal(err)
 	}
-	m.copyOf, m.everCopied = m.model, true
-}
-
-// failover goes on with the replica.
-func (m *machine) failover(rt *rapid.T) {
-	if m.model.ended || !m.everCopied {
-		rt.Skip("nothing to go back to")
-	}
-	v := m.copied
-	m.node.exec(m.t, `UPDATE session_grants SET generation = $1, current_hash = $2, previous_hash = $3, successor_sealed = $4,
-		window_until = $5, idle_expires_at = $6 WHERE session_id = $7`,
-		v.generation, v.current, v.previous, v.sealed, v.windowUntil, v.idleUntil, m.session.ID)
-	m.model = m.copyOf
+	return v
 }
 
 func (m *machine) end(rt *rapid.T) {
@@ -170,13 +169,14 @@ func (m *machine) end(rt *rapid.T) {
 func TestRotationFollowsItsTable(t *testing.T) {
 	check := func(policy session.LostAnswer) test {
 		cfg := session.DefaultConfig()
-		cfg.LostAnswer, cfg.Idle, cfg.Lifetime = policy, 48*time.Hour, 240*time.Hour
+		cfg.LostAnswer, cfg.Idle, cfg.Lifetime = policy, 20*time.Hour, 50*time.Hour
 		return test{string(policy), func(t *testing.T, db *sqldb.DB) {
 			n, c := alone(t, db, cfg)
 			rapid.Check(t, func(rt *rapid.T) {
 				m := newMachine(t, n, c, cfg)
 				rt.Repeat(map[string]func(*rapid.T){
-					"refresh": m.refresh, "wait": m.wait, "copy": m.copy, "failover": m.failover, "end": m.end,
+					"refresh newest": m.refreshNewest, "refresh older": m.refreshOlder, "wait": m.wait,
+					"failover": m.failover, "end": m.end,
 				})
 			})
 		}}

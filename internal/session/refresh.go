@@ -150,7 +150,7 @@ func (s *Service) verify(ctx context.Context, presented string) (refreshToken, e
 	if err != nil {
 		return refreshToken{}, err
 	}
-	key, err := s.deps.Keyring.ByID(ctx, macPurpose, p.keyID)
+	key, err := s.deps.Keyring.ByID(ctx, MACPurpose, p.keyID)
 	if errors.Is(err, keyring.ErrUnknownKey) {
 		return refreshToken{}, fmt.Errorf("%w: %w", errNotOurs, err)
 	}
@@ -165,7 +165,7 @@ func (s *Service) verify(ctx context.Context, presented string) (refreshToken, e
 
 // rotate makes a successor and lets the store decide whether it becomes one. A grant that is not there is sqldb.ErrNotFound.
 func (s *Service) rotate(ctx context.Context, p refreshToken, device Device) (decision, refreshToken, error) {
-	key, err := s.deps.Keyring.Current(ctx, macPurpose)
+	key, err := s.deps.Keyring.Current(ctx, MACPurpose)
 	if err != nil {
 		return decision{}, refreshToken{}, err
 	}

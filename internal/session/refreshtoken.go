@@ -26,7 +26,8 @@ import (
 const (
 	refreshPrefix  = "srt_"
 	refreshVersion = 1
-	macPurpose     = "session.refresh"
+	// MACPurpose is the keyring's name for the keys that refresh tokens are authenticated under.
+	MACPurpose = "session.refresh"
 
 	routingSize = 8
 	secretSize  = 32

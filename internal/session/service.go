@@ -3,8 +3,10 @@ package session
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -72,10 +75,23 @@ func (s *Service) Revocations() *auth.RevocationSet { return s.revoked }
 // End ends one session of the subject, and its grants. Before it returns this node refuses the session's access tokens;
 // other nodes follow within one poll of the feed. Another person's session is ErrNotFound like one that does not exist.
 func (s *Service) End(ctx context.Context, subject, id string, reason Reason) error {
+	by := ""
+	if reason == SignedOut {
+		by = id
+	}
+	return s.endOne(ctx, subject, id, reason, by)
+}
+
+// endOne is End, asked for by the session by, or "" when that is unknown.
+func (s *Service) endOne(ctx context.Context, subject, id string, reason Reason, by string) error {
 	if _, err := ParseID(id); err != nil {
 		return err
 	}
-	ended, err := s.end(ctx, ending{subject: subject, only: id, reason: reason})
+	action := "session.ended"
+	if reason == SignedOut {
+		action = "session.signed_out"
+	}
+	ended, err := s.end(ctx, ending{subject: subject, only: id, reason: reason, action: action, by: by})
 	if err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
@@ -87,14 +103,16 @@ func (s *Service) End(ctx context.Context, subject, id string, reason Reason) er
 
 // EndOthers ends all sessions of the subject but one, as End does.
 func (s *Service) EndOthers(ctx context.Context, subject, keepID string, reason Reason) error {
-	if _, err := s.end(ctx, ending{subject: subject, keep: keepID, reason: reason}); err != nil {
+	e := ending{subject: subject, keep: keepID, reason: reason, action: "session.others_ended", by: keepID}
+	if _, err := s.end(ctx, e); err != nil {
 		return fmt.Errorf("end other sessions: %w", err)
 	}
 	return nil
 }
 
 // EndAllTx ends all sessions of the subject, but keepID if it is not empty, in the caller's transaction. Call Apply once it
-// has committed. The feed's counter is locked from here to the commit, so this belongs at the transaction's end.
+// has committed. The feed's counter is locked from here to the commit, so this belongs at the transaction's end. Why the
+// sessions end is for the caller to write into the trail.
 func (s *Service) EndAllTx(ctx context.Context, tx sqldb.Tx, subject, keepID string, reason Reason) error {
 	if _, _, err := s.endTx(ctx, tx, ending{subject: subject, keep: keepID, reason: reason}); err != nil {
 		return fmt.Errorf("end all sessions: %w", err)
@@ -139,6 +157,10 @@ type ending struct {
 	only    string // this one; "" for all
 	keep    string // but not this one; "" for none
 	reason  Reason
+
+	action    string // for the trail; "" when that tells of it anyway
+	by        string // the session that asked; "" when unknown
+	userAgent string // who asked, where by does not say
 }
 
 // end runs endTx in a transaction of its own and returns how many sessions ended.
@@ -169,10 +191,42 @@ func (s *Service) endTx(ctx context.Context, tx sqldb.Tx, e ending) (int, []auth
 	if _, err := tx.ExecContext(ctx, endGrants, args...); err != nil {
 		return 0, nil, err
 	}
+	if err := s.record(ctx, tx, e, ids); err != nil {
+		return 0, nil, err
+	}
 	revocations := make([]auth.Revocation, len(ids))
 	for i, id := range ids {
 		revocations[i] = auth.Revocation{Kind: auth.RevokeSession, ID: auth.RevocationHash(auth.RevokeSession, id)}
 	}
 	revocations, err = s.revokeTx(ctx, tx, revocations...)
 	return len(ids), revocations, err
+}
+
+// record writes into the owner's trail that sessions were ended.
+func (s *Service) record(ctx context.Context, tx sqldb.Tx, e ending, ids []string) error {
+	if e.action == "" {
+		return nil
+	}
+	event := audit.Event{
+		Account: e.subject, Action: e.action,
+		Origin: audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: e.userAgent, RequestID: httpd.RequestID(ctx)},
+		Detail: map[string]string{"reason": string(e.reason), "sessions": strconv.Itoa(len(ids))},
+	}
+	if e.only != "" {
+		event.Detail = map[string]string{"reason": string(e.reason), "session": e.only}
+	}
+	switch e.reason {
+	case SignedOut, EndedByOwner:
+		event.Actor = e.subject
+	case EndedByOperator:
+		event.Actor = audit.Operator
+	}
+	if e.by != "" {
+		userAgent, err := sqldb.One(ctx, tx, scanString, sessionUserAgent, e.by)
+		if err != nil && !errors.Is(err, sqldb.ErrNotFound) {
+			return err
+		}
+		event.Origin.UserAgent = userAgent
+	}
+	return s.deps.Audit.Append(ctx, tx, event)
 }

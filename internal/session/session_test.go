@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -31,6 +32,7 @@ func TestSessions(t *testing.T) {
 		{"end only one's own", testEndOnlyOnesOwn},
 		{"end all", testEndAll},
 		{"end against sign-in", testEndAllAgainstParallelStarts},
+		{"trail", testTrail},
 		{"roles", testRoles},
 		{"roles against sign-in", testRolesAreNotUndoneByASignIn},
 		{"page", testPage},
@@ -225,6 +227,35 @@ func testEndAll(t *testing.T, db *sqldb.DB) {
 		t.Errorf("access token after a reset: %v, want %v", err, auth.ErrRevoked)
 	}
 	n.refresh(t, stranger.Tokens.Refresh)
+}
+
+// The owner can read when and how sessions ended.
+func testTrail(t *testing.T, db *sqldb.DB) {
+	cfg := session.DefaultConfig()
+	cfg.Limit = 2
+	n, c := alone(t, db, cfg)
+	subject := newSubject()
+	var started []session.Started
+	for range 3 {
+		started = append(started, n.signIn(t, session.Start{Subject: subject, Device: laptop}))
+		c.advance(time.Second)
+	}
+	must(t, n.EndOthers(t.Context(), subject, started[2].Session.ID, session.EndedByOwner))
+	c.advance(time.Second)
+	must(t, n.EndOthers(t.Context(), subject, started[2].Session.ID, session.EndedByOwner)) // nothing left to end
+	must(t, n.End(t.Context(), subject, started[2].Session.ID, session.SignedOut))
+	events, _, err := audit.New(audit.DefaultConfig(), c.now).List(t.Context(), db.Reader(), subject, "", 0)
+	must(t, err)
+	var got []string
+	for _, e := range events {
+		got = append(got, e.Action)
+		if e.Origin.UserAgent != laptop.UserAgent {
+			t.Errorf("%s: user agent %q", e.Action, e.Origin.UserAgent)
+		}
+	}
+	if want := []string{"session.signed_out", "session.others_ended", "session.limit"}; !slices.Equal(got, want) {
+		t.Errorf("events = %q, want %q", got, want)
+	}
 }
 
 // However sign-ins and resets fall together, a session that a reset does not end began after it.

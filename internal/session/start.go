@@ -18,7 +18,7 @@ import (
 // Start begins a session with one grant in the caller's transaction. Its id is always new. When the person has too many
 // sessions, the least recently used end; call Apply once the transaction has committed. The tokens work from then on.
 func (s *Service) Start(ctx context.Context, tx sqldb.Tx, start Start) (Started, error) {
-	key, err := s.deps.Keyring.Current(ctx, macPurpose)
+	key, err := s.deps.Keyring.Current(ctx, MACPurpose)
 	if err != nil {
 		return Started{}, fmt.Errorf("start session: %w", err)
 	}
@@ -78,7 +78,7 @@ func (s *Service) begin(ctx context.Context, tx sqldb.Tx, start Start, c *cookie
 	if err != nil {
 		return beginning{}, err
 	}
-	if err := s.makeRoom(ctx, tx, start.Subject, now); err != nil {
+	if err := s.makeRoom(ctx, tx, start, now); err != nil {
 		return beginning{}, err
 	}
 	b := beginning{start: start, person: p, end: now.Add(s.cfg.Lifetime)}
@@ -115,14 +115,15 @@ func (start *Start) fill(now time.Time) {
 }
 
 // makeRoom ends the least recently used sessions until one more fits below the limit.
-func (s *Service) makeRoom(ctx context.Context, tx sqldb.Tx, subject string, now time.Time) error {
-	live, err := s.live(ctx, tx, subject, now)
+func (s *Service) makeRoom(ctx context.Context, tx sqldb.Tx, start Start, now time.Time) error {
+	live, err := s.live(ctx, tx, start.Subject, now)
 	if err != nil {
 		return err
 	}
 	slices.Reverse(live) // the oldest use first
 	for len(live) >= s.cfg.Limit {
-		if _, _, err := s.endTx(ctx, tx, ending{subject: subject, only: live[0].ID, reason: LimitReached}); err != nil {
+		e := ending{subject: start.Subject, only: live[0].ID, reason: LimitReached, action: "session.limit", userAgent: start.Device.UserAgent}
+		if _, _, err := s.endTx(ctx, tx, e); err != nil {
 			return err
 		}
 		live = live[1:]

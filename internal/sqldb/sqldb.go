@@ -41,14 +41,10 @@ const (
 
 // Config says which database is used and how.
 type Config struct {
-	// URL is "sqlite:PATH" or "postgres://user:password@host:5432/database". Options of libpq (sslmode, connect_timeout,
-	// ...) may follow a PostgreSQL URL. It may hold a password: print Redacted, not the Config.
-	URL string `yaml:"url"`
-	// MaxConns bounds the connections of this process: all of them on PostgreSQL, the readers on SQLite (which has one
-	// writer besides). 0 chooses by the number of processors.
-	MaxConns int `yaml:"max_conns"`
-	// Synchronous applies to SQLite only. PostgreSQL has a setting of its own, synchronous_commit, which is on by default.
-	Synchronous Synchronous `yaml:"synchronous"`
+	// URL may hold a password: print Redacted, not the Config.
+	URL         string      `yaml:"url" doc:"sqlite:PATH or postgres://user:password@host:5432/database. Options of libpq (sslmode, connect_timeout, ...) may follow a PostgreSQL URL."`
+	MaxConns    int         `yaml:"max_conns" doc:"The most connections of this process: all of them on PostgreSQL, the readers on SQLite (which has one writer besides). 0 chooses by the number of processors."`
+	Synchronous Synchronous `yaml:"synchronous" doc:"SQLite only: normal survives the death of the process, full a power cut as well. PostgreSQL has a setting of its own, synchronous_commit, which is on by default."`
 }
 
 // DefaultConfig returns what is used where nothing is configured, except the URL, which has no default here.

@@ -37,7 +37,6 @@ func newLocale(lang, service string, public *assets) (*locale, error) {
 		"when":     l.when,
 		"date":     l.date,
 		"instant":  instant,
-		"duration": l.duration,
 		"field":    l.field,
 		"errors":   l.formErrors,
 		"rule":     l.rule,

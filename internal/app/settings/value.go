@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	secretType   = reflect.TypeFor[keyring.Secret]()
+	networkType  = reflect.TypeFor[netip.Prefix]()
 	parserType   = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
@@ -37,6 +39,8 @@ func typeWords(t reflect.Type) (string, error) {
 		return "list of " + words, err
 	case isText(t) && t.Kind() == reflect.Bool:
 		return "on or off", nil
+	case t == networkType:
+		return "networks", nil
 	case isText(t):
 		return strings.ToLower(spaced(t.Name())), nil
 	}

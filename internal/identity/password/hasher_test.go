@@ -432,7 +432,7 @@ func TestTimeTellsNothing(t *testing.T) {
 	}
 	const slow = "$2b$11$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
 	var exists, missing []time.Duration
-	for range 5 {
+	for range 3 {
 		began := time.Now()
 		verify(t, h, slow, "wrong", false, false)
 		exists = append(exists, time.Since(began))
@@ -444,7 +444,7 @@ func TestTimeTellsNothing(t *testing.T) {
 	}
 	slices.Sort(exists)
 	slices.Sort(missing)
-	if gap := (exists[2] - missing[2]).Abs(); gap > h.Slowest()/4 {
+	if gap := (exists[1] - missing[1]).Abs(); gap > h.Slowest()/4 {
 		t.Errorf("existing accounts fail in %v, missing ones in %v", exists, missing)
 	}
 }

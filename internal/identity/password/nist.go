@@ -6,11 +6,23 @@ import (
 	"unicode"
 
 	zxcvbn "github.com/ccojocar/zxcvbn-go"
+	"github.com/ccojocar/zxcvbn-go/matching"
 )
 
-// maxEstimated bounds what the strength is estimated of, in bytes: the estimate takes time that grows with the square of
-// the length, and what is long is strong by its first 64 bytes or not at all.
-const maxEstimated = 64
+const (
+	// maxEstimated bounds what the strength is estimated of, in bytes: the estimate takes time that grows with the square of
+	// the length, and what is long is strong by its first 64 bytes or not at all.
+	maxEstimated = 64
+	// maxReplaced bounds the different characters that stand for letters, as in p@55w0rd. zxcvbn tries all that they may mean
+	// in every combination: with all of them in a password that would take a processor for ten seconds.
+	maxReplaced = 5
+)
+
+// replaced are the characters that zxcvbn takes for letters, each with the letter that it usually stands for.
+var replaced = strings.NewReplacer("4", "a", "@", "a", "8", "b", "(", "c", "{", "c", "[", "c", "<", "c", "3", "e", "6", "g", "9", "g",
+	"!", "i", "1", "i", "|", "i", "0", "o", "$", "s", "5", "s", "+", "t", "7", "t", "%", "x", "2", "z")
+
+const replacing = "4@8({[<369!1|0$5+7%2"
 
 // nistChecks are the rules of NIST SP 800-63B revision 4, section 3.1.1.2, beyond length: no composition rules, but a
 // comparison with what is expected, common or known from breaches. The estimate of strength stands for the list of common
@@ -28,7 +40,19 @@ func strength(c candidate) int {
 	if len(text) > maxEstimated {
 		text = strings.ToValidUTF8(text[:maxEstimated], "")
 	}
-	return zxcvbn.PasswordStrength(text, c.person.words(2)).Score
+	words := c.person.words(2)
+	different := 0
+	for _, r := range replacing {
+		if strings.ContainsRune(text, r) {
+			different++
+		}
+	}
+	if different <= maxReplaced {
+		return zxcvbn.PasswordStrength(text, words).Score
+	}
+	asIs := zxcvbn.PasswordStrength(text, words, matching.FilterL33tMatcher).Score
+	plain := zxcvbn.PasswordStrength(replaced.Replace(text), words, matching.FilterL33tMatcher).Score
+	return min(asIs, plain)
 }
 
 // notMadeOfPerson refuses a password that is little else than words about its owner. The whole is compared, not parts of

@@ -173,11 +173,10 @@ func isSpace(r rune) bool { return r != ' ' && unicode.Is(unicode.Zs, r) }
 // Those of fewer than least bytes are left out, and single characters always: they are in too many passwords by chance. (A
 // Hangul syllable has three bytes, and says as much as several letters.)
 func (p Person) words(least int) []string {
-	name := strings.ToLower(normalise(p.Name))
-	email := strings.ToLower(normalise(p.Email))
+	name, email := fold(p.Name), fold(p.Email)
 	local, _, _ := strings.Cut(email, "@")
 	parts := strings.FieldsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
-	all := append([]string{strings.ToLower(normalise(p.UserName)), email, local, strings.Join(parts, "")}, parts...)
+	all := append([]string{fold(p.UserName), email, local, strings.Join(parts, "")}, parts...)
 	var words []string
 	for _, w := range all {
 		if len(w) >= least && utf8.RuneCountInString(w) > 1 {
@@ -186,3 +185,6 @@ func (p Person) words(least int) []string {
 	}
 	return words
 }
+
+// fold makes texts comparable. What is longer than a password can be is cut.
+func fold(s string) string { return strings.ToLower(normalise(s[:min(len(s), MaxBytes)])) }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sumunio/sumun/internal/identity/password"
 )
@@ -56,6 +57,7 @@ func TestNIST(t *testing.T) {
 		"sumin.kim@example.com":       "guessable personal",
 		"Suminn-2024":                 "guessable personal",
 		"김수민김수민김수민":                   "personal",
+		"P@$$w0rd!1234567":            "guessable",
 		"river lamp\x00 72":           "bad_characters",
 		"river lamp\n72":              "bad_characters",
 		"river lamp \xff 72":          "bad_characters",
@@ -141,11 +143,27 @@ func TestRulesAreShownFirst(t *testing.T) {
 	}
 }
 
+var adversarial = []string{
+	"2%1{{a727{3<1t8e+{(ad<%d!|2!$@3<1t!ia!ilo$oed+24ss55bb73$![db5(0",
+	"c7!z1cz40!![$+1a3606%8ltb+7e|{{8o{oz7|d47<+!32d%32s!c7a6@1<%c@do",
+	"1[|!|oar|b!s6r|ot|6e[i61bea!l|!161nt!6lo1li66be1oes6!!r!i[|!116[",
+}
+
 func TestCheckIsBounded(t *testing.T) {
 	t.Parallel()
 	p := openPolicy(t, nil)
 	if got := codes(p.Check(strings.Repeat("aB1!", 1<<18), sumin)); got != "too_long" {
 		t.Errorf("a megabyte breaks %q", got)
+	}
+	// Whoever may choose a password must not be able to occupy a processor with it: estimated naively, each of these takes
+	// seconds.
+	long := strings.Repeat("김 수 민 ", 1000)
+	began := time.Now()
+	for _, pw := range adversarial {
+		p.Check(pw, password.Person{Email: long, UserName: long, Name: long})
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("they took %v", took)
 	}
 }
 
@@ -190,7 +208,9 @@ func TestConfigIsChecked(t *testing.T) {
 
 func BenchmarkCheck(b *testing.B) {
 	p := openPolicy(b, nil)
-	for name, pw := range map[string]string{"usual": "river lamp 72", "longest": strings.Repeat("aB1!dict", 32)} {
+	for name, pw := range map[string]string{
+		"usual": "river lamp 72", "longest": strings.Repeat("aB1!dict", 32), "worst": adversarial[0],
+	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				p.Check(pw, sumin)

@@ -1,0 +1,171 @@
+// Command bench measures the real program from outside.
+//
+//	go run ./bench [flags] [sign-in|refresh|start|memory|all]
+//
+// It builds sumun, starts it as a process of its own on free loopback ports, with a fresh data folder and without rate limits,
+// and drives it over HTTP. Load generator, server and database share the processors of one machine: what the generator
+// took of them is part of the report. --database postgres://... makes databases of its own on that server and drops them
+// afterwards; without it, the server keeps everything in SQLite. A request that fails, fails the run.
+//
+// It refuses to judge: aims are printed beside the numbers, and a number that misses its aim is not an error.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are the command line.
+type options struct {
+	database string
+	binary   string
+	profile  string
+	duration time.Duration
+	clients  int
+	sessions int
+	rate     float64
+	json     bool
+	which    string
+}
+
+// bench is one run. Its folder holds the program and the data folders of the servers.
+type bench struct {
+	options
+	folder string
+}
+
+// benchmarks in the order of "all".
+var benchmarks = []struct {
+	name string
+	run  func(*bench, context.Context) ([]result, error)
+}{
+	{"start", (*bench).start},
+	{"memory", (*bench).memory},
+	{"sign-in", (*bench).signIn},
+	{"refresh", (*bench).refresh},
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// run measures what args ask for and writes the report. Everything it started and made is gone when it returns.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	folder, err := os.MkdirTemp("", "sumun-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	b := &bench{options: o, folder: folder}
+	if b.binary == "" {
+		if err := b.build(ctx, stderr); err != nil {
+			return err
+		}
+	}
+	report := report{Machine: describeMachine(), Database: b.engine()}
+	for _, one := range benchmarks {
+		if b.which != one.name && b.which != "all" {
+			continue
+		}
+		fmt.Fprintf(stderr, "measuring %s on %s\n", one.name, b.engine())
+		results, err := one.run(b, ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", one.name, err)
+		}
+		report.Results = append(report.Results, results...)
+	}
+	report.Machine.LoadAfter = loadAverage()
+	if b.json {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(report)
+	}
+	return report.table(stdout)
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	o := options{which: "all"}
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [sign-in|refresh|start|memory|all]")
+		f.PrintDefaults()
+	}
+	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database whose user may create others; SQLite without it")
+	f.StringVar(&o.binary, "binary", "", "`FILE` to measure instead of building ./cmd/sumun")
+	f.StringVar(&o.profile, "profile", "", "`FILE` for a CPU profile of the server during refresh")
+	f.DurationVar(&o.duration, "duration", 10*time.Second, "of each measurement under load")
+	f.IntVar(&o.clients, "clients", 64, "virtual users of refresh, each with a connection of its own")
+	f.IntVar(&o.sessions, "sessions", 512, "sessions that they take turns through, so many in all")
+	f.Float64Var(&o.rate, "rate", 0, "refreshes a second, however long they take (open loop); 0: each user waits for its answer (closed loop)")
+	f.BoolVar(&o.json, "json", false, "report as JSON")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if rest := f.Args(); len(rest) > 0 {
+		o.which = rest[0]
+		if err := f.Parse(rest[1:]); err != nil { // flags may also follow
+			return o, err
+		}
+	}
+	return o, o.validate(f.NArg())
+}
+
+func (o options) validate(left int) error {
+	names := []string{"all"}
+	for _, one := range benchmarks {
+		names = append(names, one.name)
+	}
+	switch {
+	case left > 0 || !slices.Contains(names, o.which):
+		return fmt.Errorf("name one of %s", strings.Join(names, ", "))
+	case o.duration <= 0, o.clients < 1, o.rate < 0:
+		return errors.New("--duration and --clients must be positive, and --rate not negative")
+	case o.sessions < o.clients:
+		return fmt.Errorf("--sessions: %d are too few for %d clients", o.sessions, o.clients)
+	case o.database != "" && !strings.HasPrefix(o.database, "postgres"):
+		return errors.New("--database: give a postgres:// URL, or nothing for SQLite")
+	}
+	return nil
+}
+
+func (o options) engine() string {
+	if o.database == "" {
+		return "SQLite"
+	}
+	return "PostgreSQL"
+}
+
+func (b *bench) build(ctx context.Context, stderr io.Writer) error {
+	b.binary = filepath.Join(b.folder, "sumun")
+	c := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "github.com/sumunio/sumun/cmd/sumun")
+	c.Stderr = stderr
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("build sumun: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+const (
+	warmUp = 2 * time.Second
+	// sessionsEach keeps accounts below the limit of sessions per person.
+	sessionsEach = 50
+)
+
+// cheapPasswords are for benchmarks that sign in only to prepare. They are the least that the configuration allows.
+var cheapPasswords = []string{"SUMUN_PASSWORDS_ARGON2ID_MEMORY=7168", "SUMUN_PASSWORDS_ARGON2ID_TIME=1"}
+
+// user is a virtual user, who refreshes sessions in turn.
+type user struct {
+	client *client
+	tokens []string
+	next   int
+}
+
+func (u *user) refresh() (err error) {
+	i := u.next % len(u.tokens)
+	u.next++
+	u.tokens[i], err = u.client.refresh(u.tokens[i])
+	return err
+}
+
+// users signs in so many sessions and shares them out.
+func (b *bench) users(ctx context.Context, in *installation, s *server, sessions int) ([]*user, error) {
+	users := make([]*user, b.clients)
+	for i := range users {
+		c, err := dial(ctx, s.public)
+		if err != nil {
+			return nil, err
+		}
+		users[i] = &user{client: c}
+	}
+	var who account
+	for i := range sessions {
+		if i%sessionsEach == 0 {
+			who = account{email: fmt.Sprintf("user%d@example.com", i)}
+			if err := in.addAccount(ctx, who.email); err != nil {
+				return nil, err
+			}
+		}
+		u := users[i%len(users)]
+		token, err := u.client.signIn(&who)
+		if err != nil {
+			return nil, err
+		}
+		u.tokens = append(u.tokens, token)
+	}
+	return users, nil
+}
+
+// refresh measures the rotation of refresh tokens over HTTP.
+func (b *bench) refresh(ctx context.Context) (results []result, err error) {
+	in, err := b.install(ctx, cheapPasswords...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.remove()) }()
+	s, err := in.serve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.stop()
+	users, err := b.users(ctx, in, s, b.sessions)
+	if err != nil {
+		return nil, err
+	}
+	do := func(worker int) error { return users[worker].refresh() }
+	l := load{workers: b.clients, rate: b.rate, duration: warmUp}
+	if _, err := drive(ctx, l, do); err != nil {
+		return nil, err
+	}
+	l.duration = b.duration
+	profiled := b.profileTo(ctx, s)
+	before, err := s.cpu(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o, err := drive(ctx, l, do)
+	if err != nil {
+		return nil, err
+	}
+	after, err := s.cpu(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append(o.results(l), after.minus(before).results(len(o.latencies))...), <-profiled
+}
+
+func (o outcome) results(l load) []result {
+	name := "refresh, closed loop"
+	aim := "5,000 and more"
+	if l.rate > 0 {
+		name, aim = fmt.Sprintf("refresh, %g/s offered", l.rate), ""
+	}
+	return []result{
+		{name, "refreshes", o.perSecond(), "/s", aim},
+		{name, "p50", milliseconds(o.quantile(0.5)), "ms", ""},
+		{name, "p95", milliseconds(o.quantile(0.95)), "ms", ""},
+		{name, "p99", milliseconds(o.quantile(0.99)), "ms", ""},
+	}
+}
+
+// profileTo writes a profile of the server from now on, for as long as a measurement takes. Its outcome comes when that is
+// done.
+func (b *bench) profileTo(ctx context.Context, s *server) <-chan error {
+	done := make(chan error, 1)
+	if b.profile == "" {
+		done <- nil
+		return done
+	}
+	go func() {
+		done <- writeFile(b.profile, func(w io.Writer) error {
+			return s.get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(b.duration.Seconds()))), w)
+		})
+	}()
+	return done
+}
+
+func writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
