@@ -73,6 +73,7 @@ func (c *chain) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
 		id:       requestID(r.Header, trusted),
 		client:   clientAddr(peer, r.Header, c.cfg.TrustedProxies),
+		agent:    r.UserAgent(),
 		response: &response{ResponseWriter: w},
 	}
 	w.Header().Set("X-Request-Id", x.id)

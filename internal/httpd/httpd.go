@@ -89,6 +89,7 @@ func record(ctx context.Context, err error) (*fault.Fault, bool) {
 type exchange struct {
 	id       string
 	client   netip.Addr
+	agent    string // User-Agent, as it was sent
 	route    string // the pattern that matched, "" when none did
 	response *response
 	err      error // what the handler returned or panicked with
@@ -108,6 +109,15 @@ func exchangeOf(ctx context.Context) *exchange {
 func RequestID(ctx context.Context) string {
 	if x := exchangeOf(ctx); x != nil {
 		return x.id
+	}
+	return ""
+}
+
+// UserAgent returns the User-Agent header of the request being served, "" outside of Chain. It is a stranger's text of any
+// length.
+func UserAgent(ctx context.Context) string {
+	if x := exchangeOf(ctx); x != nil {
+		return x.agent
 	}
 	return ""
 }

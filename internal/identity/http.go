@@ -17,20 +17,15 @@ import (
 	"github.com/sumunio/sumun/internal/web"
 )
 
-// client is what every operation reads of its caller.
-type client struct {
-	UserAgent      string `header:"User-Agent" hidden:"true"`
-	AcceptLanguage string `header:"Accept-Language" doc:"The language of mails that the request causes."`
-}
-
-func (c client) origin(ctx context.Context) audit.Origin {
-	return audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: c.UserAgent, RequestID: httpd.RequestID(ctx)}
+// origin is where the request being served came from.
+func origin(ctx context.Context) audit.Origin {
+	return audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)}
 }
 
 // caller is the signed-in person; operations that use it declare the bearer scheme, which fills the context.
-func (c client) caller(ctx context.Context) Caller {
+func caller(ctx context.Context) Caller {
 	claims := auth.FromContext(ctx)
-	return Caller{Account: claims.Subject, Session: claims.SessionID, AuthTime: claims.AuthTime, Origin: c.origin(ctx)}
+	return Caller{Account: claims.Subject, Session: claims.SessionID, AuthTime: claims.AuthTime, Origin: origin(ctx)}
 }
 
 // userBody is an account as its owner sees it.
@@ -79,15 +74,15 @@ func ifMatch(header string) (int64, error) {
 }
 
 type emailInput struct {
-	client
-	Body struct {
+	AcceptLanguage string `header:"Accept-Language" doc:"The language of the mail."`
+	Body           struct {
 		Email string `json:"email" format:"email" maxLength:"254"`
 	}
 }
 
 type confirmInput struct {
-	client
-	Body struct {
+	AcceptLanguage string `header:"Accept-Language" doc:"The language of the account, unless locale names it."`
+	Body           struct {
 		Token    string `json:"token" maxLength:"64" doc:"From the mailed link."`
 		Name     string `json:"name" minLength:"1" maxLength:"400"`
 		UserName string `json:"user_name,omitempty" maxLength:"32" doc:"Optional: 3 to 32 letters, digits, dots, hyphens, underscores."`
@@ -102,7 +97,6 @@ type createdUser struct {
 }
 
 type editInput struct {
-	client
 	IfMatch string `header:"If-Match" doc:"ETag of the version that the change was made on; without it the change is made on whatever is there."`
 	Body    struct {
 		Name     *string `json:"name,omitempty" maxLength:"400"`
@@ -112,7 +106,6 @@ type editInput struct {
 }
 
 type passwordInput struct {
-	client
 	Body struct {
 		Current string `json:"current_password" maxLength:"1024"`
 		New     string `json:"new_password" maxLength:"1024"`
@@ -120,7 +113,6 @@ type passwordInput struct {
 }
 
 type resetInput struct {
-	client
 	Body struct {
 		Token    string `json:"token" maxLength:"64" doc:"From the mailed link."`
 		Password string `json:"password" maxLength:"1024"`
@@ -128,14 +120,12 @@ type resetInput struct {
 }
 
 type tokenInput struct {
-	client
 	Body struct {
 		Token string `json:"token" maxLength:"64" doc:"From the mailed link."`
 	}
 }
 
 type signInInput struct {
-	client
 	Cookie string `header:"Cookie" hidden:"true"`
 	Body   struct {
 		Identifier  string `json:"identifier" maxLength:"254" doc:"Address or user name."`
@@ -152,7 +142,6 @@ type signInOutput struct {
 }
 
 type pageInput struct {
-	client
 	Cursor string `query:"cursor" maxLength:"256" doc:"next_cursor of the page before."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
 }
@@ -201,11 +190,11 @@ func (s *Service) MountAPI(api huma.API) {
 }
 
 func (s *Service) postUser(ctx context.Context, in *emailInput) (*struct{}, error) {
-	return nil, s.SignUp(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), in.origin(ctx))
+	return nil, s.SignUp(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), origin(ctx))
 }
 
 func (s *Service) postRecovery(ctx context.Context, in *emailInput) (*struct{}, error) {
-	return nil, s.Recover(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), in.origin(ctx))
+	return nil, s.Recover(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), origin(ctx))
 }
 
 func (s *Service) postConfirmation(ctx context.Context, in *confirmInput) (*createdUser, error) {
@@ -215,15 +204,15 @@ func (s *Service) postConfirmation(ctx context.Context, in *confirmInput) (*crea
 	}
 	a, err := s.ConfirmSignUp(ctx, in.Body.Token, NewAccount{
 		Name: in.Body.Name, UserName: in.Body.UserName, Password: in.Body.Password, Locale: locale,
-	}, in.origin(ctx))
+	}, origin(ctx))
 	if err != nil {
 		return nil, err
 	}
 	return &createdUser{Location: "/v1/users/me", userOutput: *newUserOutput(a)}, nil
 }
 
-func (s *Service) getMe(ctx context.Context, in *client) (*userOutput, error) {
-	a, err := s.Account(ctx, in.caller(ctx).Account)
+func (s *Service) getMe(ctx context.Context, _ *struct{}) (*userOutput, error) {
+	a, err := s.Account(ctx, caller(ctx).Account)
 	if err != nil {
 		return nil, err
 	}
@@ -235,35 +224,35 @@ func (s *Service) patchMe(ctx context.Context, in *editInput) (*userOutput, erro
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.EditProfile(ctx, in.caller(ctx), version, Edit{Name: in.Body.Name, UserName: in.Body.UserName, Locale: in.Body.Locale})
+	a, err := s.EditProfile(ctx, caller(ctx), version, Edit{Name: in.Body.Name, UserName: in.Body.UserName, Locale: in.Body.Locale})
 	if err != nil {
 		return nil, err
 	}
 	return newUserOutput(a), nil
 }
 
-func (s *Service) deleteMe(ctx context.Context, in *client) (*struct{}, error) {
-	return nil, s.challenged(s.DeleteAccount(ctx, in.caller(ctx)))
+func (s *Service) deleteMe(ctx context.Context, _ *struct{}) (*struct{}, error) {
+	return nil, s.challenged(s.DeleteAccount(ctx, caller(ctx)))
 }
 
 func (s *Service) putPassword(ctx context.Context, in *passwordInput) (*struct{}, error) {
-	return nil, s.challenged(s.ChangePassword(ctx, in.caller(ctx), in.Body.Current, in.Body.New))
+	return nil, s.challenged(s.ChangePassword(ctx, caller(ctx), in.Body.Current, in.Body.New))
 }
 
 func (s *Service) postAddressChange(ctx context.Context, in *emailInput) (*struct{}, error) {
-	return nil, s.challenged(s.ChangeAddress(ctx, in.caller(ctx), in.Body.Email))
+	return nil, s.challenged(s.ChangeAddress(ctx, caller(ctx), in.Body.Email))
 }
 
 func (s *Service) postAddressConfirmation(ctx context.Context, in *tokenInput) (*struct{}, error) {
-	return nil, s.ConfirmAddress(ctx, in.Body.Token, in.origin(ctx))
+	return nil, s.ConfirmAddress(ctx, in.Body.Token, origin(ctx))
 }
 
 func (s *Service) postReset(ctx context.Context, in *resetInput) (*struct{}, error) {
-	return nil, s.ResetPassword(ctx, in.Body.Token, in.Body.Password, in.origin(ctx))
+	return nil, s.ResetPassword(ctx, in.Body.Token, in.Body.Password, origin(ctx))
 }
 
 func (s *Service) listEvents(ctx context.Context, in *pageInput) (*eventsOutput, error) {
-	events, next, err := s.Activity(ctx, in.caller(ctx).Account, in.Cursor, in.Limit)
+	events, next, err := s.Activity(ctx, caller(ctx).Account, in.Cursor, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +284,7 @@ func (s *Service) postSession(ctx context.Context, in *signInInput) (*signInOutp
 		deviceToken = cookieValue(in.Cookie, s.deps.Cookies.Device())
 	}
 	signed, err := s.SignIn(ctx, SignIn{
-		Identifier: in.Body.Identifier, Password: in.Body.Password, DeviceToken: deviceToken, Origin: in.origin(ctx),
+		Identifier: in.Body.Identifier, Password: in.Body.Password, DeviceToken: deviceToken, Origin: origin(ctx),
 	})
 	if err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity/password"
@@ -165,13 +164,8 @@ func stranger(r *http.Request) *http.Request {
 	return r.WithContext(web.WithViewer(r.Context(), web.Viewer{}))
 }
 
-func pageOrigin(r *http.Request) audit.Origin {
-	ctx := r.Context()
-	return audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: r.UserAgent(), RequestID: httpd.RequestID(ctx)}
-}
-
 func (p pages) caller(r *http.Request, v visitor) Caller {
-	return Caller{Account: v.account.ID, Session: v.session.ID, AuthTime: v.session.AuthTime, Origin: pageOrigin(r)}
+	return Caller{Account: v.account.ID, Session: v.session.ID, AuthTime: v.session.AuthTime, Origin: origin(r.Context())}
 }
 
 // see answers a form that was carried out: go and look there (RFC 9110, section 15.4.4).
@@ -280,7 +274,7 @@ func (p pages) passwordCheck(w http.ResponseWriter, r *http.Request, v *visitor)
 	if v != nil {
 		who = password.Person{Email: v.account.Email, UserName: v.account.UserName, Name: v.account.Name}
 	}
-	violations, err := p.CheckPassword(r.Context(), f.Get("password"), who, pageOrigin(r))
+	violations, err := p.CheckPassword(r.Context(), f.Get("password"), who, origin(r.Context()))
 	if err != nil {
 		return err
 	}

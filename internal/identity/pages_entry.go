@@ -20,7 +20,7 @@ func (p pages) signUp(w http.ResponseWriter, r *http.Request, _ *visitor) error 
 		return err
 	}
 	email := f.Get("email")
-	if err := p.SignUp(r.Context(), email, p.deps.Web.Lang(r), pageOrigin(r)); err != nil {
+	if err := p.SignUp(r.Context(), email, p.deps.Web.Lang(r), origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page { return web.SignUp{Form: form, Email: email} })
 	}
 	return p.show(w, r, web.SignUpSent{Email: email, Lifetime: p.cfg.ConfirmationLifetime})
@@ -28,7 +28,7 @@ func (p pages) signUp(w http.ResponseWriter, r *http.Request, _ *visitor) error 
 
 func (p pages) confirmForm(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	token := r.URL.Query().Get("token")
-	email, err := p.PendingSignUp(r.Context(), token, pageOrigin(r))
+	email, err := p.PendingSignUp(r.Context(), token, origin(r.Context()))
 	if err != nil {
 		return err
 	}
@@ -41,12 +41,12 @@ func (p pages) confirm(w http.ResponseWriter, r *http.Request, _ *visitor) error
 		return err
 	}
 	token := f.Get("token")
-	email, err := p.PendingSignUp(r.Context(), token, pageOrigin(r))
+	email, err := p.PendingSignUp(r.Context(), token, origin(r.Context()))
 	if err != nil {
 		return err
 	}
 	n := NewAccount{Name: f.Get("name"), UserName: f.Get("user_name"), Password: f.Get("new_password"), Locale: p.deps.Web.Lang(r)}
-	if _, err := p.ConfirmSignUp(r.Context(), token, n, pageOrigin(r)); err != nil {
+	if _, err := p.ConfirmSignUp(r.Context(), token, n, origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.Confirm{Form: form, Token: token, Email: email, Name: n.Name, UserName: n.UserName, Rules: p.rules()}
 		})
@@ -76,7 +76,7 @@ func (p pages) signIn(w http.ResponseWriter, r *http.Request, v *visitor) error 
 	if err != nil {
 		return err
 	}
-	in := SignIn{Identifier: f.Get("identifier"), Password: f.Get("password"), Browser: true, Origin: pageOrigin(r)}
+	in := SignIn{Identifier: f.Get("identifier"), Password: f.Get("password"), Browser: true, Origin: origin(r.Context())}
 	if c, err := r.Cookie(p.deps.Cookies.Device()); err == nil {
 		in.DeviceToken = c.Value
 	}
@@ -115,7 +115,7 @@ func (p pages) recover(w http.ResponseWriter, r *http.Request, _ *visitor) error
 		return err
 	}
 	email := f.Get("email")
-	if err := p.Recover(r.Context(), email, p.deps.Web.Lang(r), pageOrigin(r)); err != nil {
+	if err := p.Recover(r.Context(), email, p.deps.Web.Lang(r), origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page { return web.Recover{Form: form, Email: email} })
 	}
 	return p.show(w, r, web.RecoverSent{Email: email, Lifetime: p.cfg.RecoveryLifetime})
@@ -123,7 +123,7 @@ func (p pages) recover(w http.ResponseWriter, r *http.Request, _ *visitor) error
 
 func (p pages) resetForm(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	token := r.URL.Query().Get("token")
-	email, err := p.PendingRecovery(r.Context(), token, pageOrigin(r))
+	email, err := p.PendingRecovery(r.Context(), token, origin(r.Context()))
 	if err != nil {
 		return err
 	}
@@ -136,11 +136,11 @@ func (p pages) reset(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 		return err
 	}
 	token := f.Get("token")
-	email, err := p.PendingRecovery(r.Context(), token, pageOrigin(r))
+	email, err := p.PendingRecovery(r.Context(), token, origin(r.Context()))
 	if err != nil {
 		return err
 	}
-	if err := p.ResetPassword(r.Context(), token, f.Get("new_password"), pageOrigin(r)); err != nil {
+	if err := p.ResetPassword(r.Context(), token, f.Get("new_password"), origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.Reset{Form: form, Token: token, Email: email, Rules: p.rules()}
 		})
@@ -151,7 +151,7 @@ func (p pages) reset(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 
 func (p pages) setupForm(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	token := r.URL.Query().Get("token")
-	if err := p.PendingSetup(r.Context(), token, pageOrigin(r)); err != nil {
+	if err := p.PendingSetup(r.Context(), token, origin(r.Context())); err != nil {
 		return err
 	}
 	return p.show(w, r, web.Setup{Token: token, Rules: p.rules()})
@@ -165,7 +165,7 @@ func (p pages) setup(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	token := f.Get("token")
 	n := NewAccount{Email: f.Get("email"), Name: f.Get("name"), UserName: f.Get("user_name"),
 		Password: f.Get("new_password"), Locale: p.deps.Web.Lang(r)}
-	if _, err := p.SetUp(r.Context(), token, n, pageOrigin(r)); err != nil {
+	if _, err := p.SetUp(r.Context(), token, n, origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.Setup{Form: form, Token: token, Email: n.Email, Name: n.Name, UserName: n.UserName, Rules: p.rules()}
 		})
@@ -175,7 +175,7 @@ func (p pages) setup(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 
 func (p pages) confirmAddressForm(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	token := r.URL.Query().Get("token")
-	email, err := p.PendingAddress(r.Context(), token, pageOrigin(r))
+	email, err := p.PendingAddress(r.Context(), token, origin(r.Context()))
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (p pages) confirmAddress(w http.ResponseWriter, r *http.Request, v *visitor
 	if err != nil {
 		return err
 	}
-	if err := p.ConfirmAddress(r.Context(), f.Get("token"), pageOrigin(r)); err != nil {
+	if err := p.ConfirmAddress(r.Context(), f.Get("token"), origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.AddressConfirm{Form: form, Token: f.Get("token")}
 		})

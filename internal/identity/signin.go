@@ -145,9 +145,12 @@ func (s *Service) prove(ctx context.Context, a Account, pw string) (newHash stri
 	case !ok:
 		return "", ErrCredentials
 	case upgrade:
-		return s.deps.Hasher.Hash(ctx, pw)
+		newHash, err = s.deps.Hasher.Hash(ctx, pw)
+		if errors.Is(err, password.ErrBusy) {
+			return "", nil // the next sign-in will do
+		}
 	}
-	return "", nil
+	return newHash, err
 }
 
 // entry is a proved sign-in about to become a session.

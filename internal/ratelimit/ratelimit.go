@@ -64,7 +64,8 @@ type pace struct {
 
 func (p Policy) pace() (pace, error) {
 	if p.Rate < 1 || p.Period < time.Microsecond || p.Burst < 1 || p.Period > maxSpan {
-		return pace{}, fmt.Errorf("ratelimit: policy %q: %d per %v with a burst of %d makes no sense", p.Name, p.Rate, p.Period, p.Burst)
+		return pace{}, fmt.Errorf("ratelimit: policy %q: %d per %v with a burst of %d makes no sense",
+			p.Name, p.Rate, p.Period, p.Burst)
 	}
 	rate := int64(p.Rate)
 	interval := (p.Period.Microseconds() + rate - 1) / rate

@@ -23,7 +23,8 @@ import (
 
 // ErrUnreachable says that Redis cannot be used at the moment: there is no connection, or it does not let us in. The cause
 // says what to do.
-var ErrUnreachable = fault.New(fault.Unavailable, "redis.unreachable", "A database cannot be reached at the moment.").After(5 * time.Second)
+var ErrUnreachable = fault.New(fault.Unavailable, "redis.unreachable", "A database cannot be reached at the moment.").
+	After(5 * time.Second)
 
 // oldest is the first version with everything that is used: ACL users (6.0) and GETDEL and the like (6.2).
 const oldest = "6.2"

@@ -32,8 +32,7 @@ func NewTokenAnswer(t Tokens) TokenAnswer {
 }
 
 type refreshInput struct {
-	UserAgent string `header:"User-Agent" hidden:"true"`
-	Body      *struct {
+	Body *struct {
 		RefreshToken string `json:"refresh_token,omitempty" maxLength:"256" doc:"Absent where it comes in a cookie."`
 	}
 }
@@ -109,7 +108,7 @@ func (h *api) refresh(ctx context.Context, in *refreshInput) (*refreshOutput, er
 	if presented == "" {
 		return nil, ErrInvalidGrant.With("The request carries no refresh token, in the body or in a cookie.")
 	}
-	tokens, err := h.sessions.Refresh(ctx, presented, NewDevice(in.UserAgent, httpd.ClientAddr(ctx)))
+	tokens, err := h.sessions.Refresh(ctx, presented, NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
 	if err != nil {
 		// An outage takes nothing from the browser; only what will never work again goes.
 		if byCookie && (errors.Is(err, ErrInvalidGrant) || errors.Is(err, ErrEnded)) {
@@ -149,7 +148,7 @@ func (h *api) end(ctx context.Context, in *idInput) (*struct{}, error) {
 	if in.ID == claims.SessionID {
 		return h.endCurrent(ctx, nil)
 	}
-	return nil, h.sessions.endOne(ctx, claims.Subject, in.ID, EndedByOwner, claims.SessionID)
+	return nil, h.sessions.End(ctx, claims.Subject, in.ID, EndedByOwner)
 }
 
 // endCurrent also makes the browser forget the cookies of the session, those of another session not.

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -9,8 +10,10 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/session"
@@ -48,7 +51,7 @@ func (n *node) serve(tb testing.TB) http.Handler {
 		next(huma.WithContext(ctx, auth.NewContext(ctx.Context(), claims)))
 	})
 	n.MountAPI(api, cookies)
-	return mux
+	return httpd.Chain(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), httpd.DefaultConfig())(mux)
 }
 
 // ask sends a request; bearer, cookie and body may be empty.
@@ -209,6 +212,17 @@ func testHTTPEnd(t *testing.T, db *sqldb.DB) {
 	wantEnded(other, true)
 	wantEnded(theirs, false)
 	wantEnded(current, false)
+
+	events, _, err := audit.New(audit.DefaultConfig(), time.Now).List(t.Context(), db.Reader(), subject, "", 0)
+	must(t, err)
+	for _, e := range events {
+		if e.Actor != subject || e.Origin.UserAgent != laptop.UserAgent || !e.Origin.Address.IsValid() {
+			t.Errorf("%s was done by %q from %v", e.Action, e.Actor, e.Origin)
+		}
+	}
+	if len(events) != 2 {
+		t.Errorf("%d events in the trail, want 2", len(events))
+	}
 
 	r := end("/v1/sessions/current", cookies.RefreshCookie(current.Tokens.Refresh, time.Hour))
 	if set := r.Cookies(); r.StatusCode != 204 || len(set) != 1 || set[0].Name != cookies.Refresh() || set[0].MaxAge != -1 {

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -75,15 +74,6 @@ func (s *Service) Revocations() *auth.RevocationSet { return s.revoked }
 // End ends one session of the subject, and its grants. Before it returns this node refuses the session's access tokens;
 // other nodes follow within one poll of the feed. Another person's session is ErrNotFound like one that does not exist.
 func (s *Service) End(ctx context.Context, subject, id string, reason Reason) error {
-	by := ""
-	if reason == SignedOut {
-		by = id
-	}
-	return s.endOne(ctx, subject, id, reason, by)
-}
-
-// endOne is End, asked for by the session by, or "" when that is unknown.
-func (s *Service) endOne(ctx context.Context, subject, id string, reason Reason, by string) error {
 	if _, err := ParseID(id); err != nil {
 		return err
 	}
@@ -91,7 +81,7 @@ func (s *Service) endOne(ctx context.Context, subject, id string, reason Reason,
 	if reason == SignedOut {
 		action = "session.signed_out"
 	}
-	ended, err := s.end(ctx, ending{subject: subject, only: id, reason: reason, action: action, by: by})
+	ended, err := s.end(ctx, ending{subject: subject, only: id, reason: reason, action: action})
 	if err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
@@ -103,7 +93,7 @@ func (s *Service) endOne(ctx context.Context, subject, id string, reason Reason,
 
 // EndOthers ends all sessions of the subject but one, as End does.
 func (s *Service) EndOthers(ctx context.Context, subject, keepID string, reason Reason) error {
-	e := ending{subject: subject, keep: keepID, reason: reason, action: "session.others_ended", by: keepID}
+	e := ending{subject: subject, keep: keepID, reason: reason, action: "session.others_ended"}
 	if _, err := s.end(ctx, e); err != nil {
 		return fmt.Errorf("end other sessions: %w", err)
 	}
@@ -158,9 +148,7 @@ type ending struct {
 	keep    string // but not this one; "" for none
 	reason  Reason
 
-	action    string // for the trail; "" when that tells of it anyway
-	by        string // the session that asked; "" when unknown
-	userAgent string // who asked, where by does not say
+	action string // for the trail; "" when that tells of it anyway
 }
 
 // end runs endTx in a transaction of its own and returns how many sessions ended.
@@ -209,7 +197,7 @@ func (s *Service) record(ctx context.Context, tx sqldb.Tx, e ending, ids []strin
 	}
 	event := audit.Event{
 		Account: e.subject, Action: e.action,
-		Origin: audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: e.userAgent, RequestID: httpd.RequestID(ctx)},
+		Origin: audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)},
 		Detail: map[string]string{"reason": string(e.reason), "sessions": strconv.Itoa(len(ids))},
 	}
 	if e.only != "" {
@@ -220,13 +208,6 @@ func (s *Service) record(ctx context.Context, tx sqldb.Tx, e ending, ids []strin
 		event.Actor = e.subject
 	case EndedByOperator:
 		event.Actor = audit.Operator
-	}
-	if e.by != "" {
-		userAgent, err := sqldb.One(ctx, tx, scanString, sessionUserAgent, e.by)
-		if err != nil && !errors.Is(err, sqldb.ErrNotFound) {
-			return err
-		}
-		event.Origin.UserAgent = userAgent
 	}
 	return s.deps.Audit.Append(ctx, tx, event)
 }

@@ -122,7 +122,7 @@ func (s *Service) makeRoom(ctx context.Context, tx sqldb.Tx, start Start, now ti
 	}
 	slices.Reverse(live) // the oldest use first
 	for len(live) >= s.cfg.Limit {
-		e := ending{subject: start.Subject, only: live[0].ID, reason: LimitReached, action: "session.limit", userAgent: start.Device.UserAgent}
+		e := ending{subject: start.Subject, only: live[0].ID, reason: LimitReached, action: "session.limit"}
 		if _, _, err := s.endTx(ctx, tx, e); err != nil {
 			return err
 		}

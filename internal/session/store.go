@@ -43,8 +43,6 @@ const (
 		WHERE status = 'live' AND session_id IN (
 			SELECT id FROM sessions WHERE subject = $4 AND ($5 = '' OR id = $5) AND id <> $6)`
 
-	sessionUserAgent = `SELECT user_agent FROM sessions WHERE id = $1`
-
 	liveSessions = `SELECT s.id, s.subject, u.roles, u.epoch, s.label, s.user_agent, s.address, s.amr, s.acr, s.auth_time,
 			s.created_at, s.last_used_at, s.idle_expires_at, g.refreshed_at, g.idle_expires_at, g.user_agent, g.address
 		FROM sessions s

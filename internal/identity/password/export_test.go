@@ -18,9 +18,6 @@ func NewPace(perUnit time.Duration) Pace {
 func (p Pace) Observe(cost int, took time.Duration) { p.p.observe(bcryptCost(cost), took) }
 func (p Pace) Slowest() time.Duration               { return p.p.slowest() }
 
-// Slowest is how long a failure takes at present.
-func (h *Hasher) Slowest() time.Duration { return h.pace.slowest() }
-
 // Gate gives tests the gate without the work behind it.
 type Gate = gate
 

@@ -15,7 +15,7 @@ import (
 //
 // It does not keep argon2's memory between hashes. Making 19 MiB anew costs less than can be told from noise (BenchmarkVerify
 // against BenchmarkBare); the garbage makes the runtime collect after every second hash, 5 ms of another processor. With one
-// slot a process grows to some 75 MB in a storm and is below 50 MB again after the collection that the runtime makes every
+// slot a process grows to some 75 MB in a storm and is at some 50 MB again after the collection that the runtime makes every
 // two minutes, without being told to.
 type Hasher struct {
 	current kdf
@@ -197,6 +197,7 @@ func (h *Hasher) register(reg prometheus.Registerer) error {
 	if reg == nil {
 		return nil
 	}
+	pace := func() float64 { return h.pace.slowest().Seconds() }
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + name, Help: help}, value)
 	}
@@ -205,7 +206,7 @@ func (h *Hasher) register(reg prometheus.Registerer) error {
 		gauge("hashes_in_use", "Password hashes that run.", func() float64 { return float64(len(h.gate.slots)) }),
 		gauge("hashes_queued", "Password hashes that wait for a slot.", func() float64 { return float64(h.gate.waiting.Load()) }),
 		gauge("hash_slots", "Password hashes that may run at once.", func() float64 { return float64(cap(h.gate.slots)) }),
-		gauge("failure_seconds", "Time to which failed password checks are drawn out.", func() float64 { return h.pace.slowest().Seconds() }),
+		gauge("failure_seconds", "Time to which failed password checks are drawn out.", pace),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: prefix + "hashes_refused_total", Help: "Password hashes refused because too many ran and waited.",
 		}, func() float64 { return float64(h.gate.refused.Load()) }),

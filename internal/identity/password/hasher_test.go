@@ -420,7 +420,7 @@ func TestCancelledFailureReturnsAtOnce(t *testing.T) {
 }
 
 // TestTimeTellsNothing measures for real: an account whose hash is bcrypt's, next to one that does not exist. Without the
-// precautions one takes a hundred times as long as the other.
+// precautions one takes twenty times as long as the other.
 func TestTimeTellsNothing(t *testing.T) {
 	t.Parallel()
 	cfg := cheap()
@@ -430,7 +430,7 @@ func TestTimeTellsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const slow = "$2b$11$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+	const slow = "$2b$08$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
 	var exists, missing []time.Duration
 	for range 3 {
 		began := time.Now()
@@ -444,7 +444,7 @@ func TestTimeTellsNothing(t *testing.T) {
 	}
 	slices.Sort(exists)
 	slices.Sort(missing)
-	if gap := (exists[1] - missing[1]).Abs(); gap > h.Slowest()/4 {
+	if ratio := exists[1].Seconds() / missing[1].Seconds(); ratio > 1.5 || ratio < 1/1.5 {
 		t.Errorf("existing accounts fail in %v, missing ones in %v", exists, missing)
 	}
 }

@@ -45,7 +45,7 @@ type kdf interface {
 func (c Config) kdf() kdf {
 	if c.Algorithm == Argon2id {
 		a := c.Argon2id
-		return argon2KDF{id: true, memory: uint64(max(0, a.Memory)), time: uint64(max(0, a.Time)), threads: uint64(max(0, a.Parallelism))}
+		return argon2KDF{true, uint64(max(0, a.Memory)), uint64(max(0, a.Time)), uint64(max(0, a.Parallelism))}
 	}
 	return pbkdf2KDF{name: c.Algorithm, iterations: uint64(max(0, c.PBKDF2Iterations))}
 }
