@@ -32,7 +32,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Start Sumun and serve until it is told to stop."`
 	Migrate migrateCommand `cmd:"" help:"Bring the tables of the database up to date."`
 	Config  configCommands `cmd:"" help:"Print or check the configuration."`
-	User    userCommands   `cmd:"" help:"Add or list accounts."`
+	User    userCommands   `cmd:"" help:"Add, list, disable or enable accounts."`
 	Keys    keysCommands   `cmd:"" help:"Rotate keys."`
 	Version versionCommand `cmd:"" help:"Print which Sumun this is."`
 }

@@ -14,8 +14,10 @@ import (
 )
 
 type userCommands struct {
-	Add  userAddCommand  `cmd:"" help:"Add an account."`
-	List userListCommand `cmd:"" help:"List the accounts."`
+	Add     userAddCommand     `cmd:"" help:"Add an account."`
+	List    userListCommand    `cmd:"" help:"List the accounts."`
+	Disable userDisableCommand `cmd:"" help:"Disable an account: its sessions end, and nobody can sign in to it."`
+	Enable  userEnableCommand  `cmd:"" help:"Let people sign in to a disabled account again."`
 }
 
 type userAddCommand struct {
@@ -89,6 +91,43 @@ func withIdentity(do func(*identityServices) error) func(*foundation) error {
 		f.closers = append(f.closers, s.policy.Close)
 		return do(s)
 	}
+}
+
+type userDisableCommand struct{ userStatus }
+
+func (c *userDisableCommand) Run(ctx context.Context, p *program) error {
+	return c.set(ctx, p, identity.Disabled)
+}
+
+type userEnableCommand struct{ userStatus }
+
+func (c *userEnableCommand) Run(ctx context.Context, p *program) error {
+	return c.set(ctx, p, identity.Active)
+}
+
+// userStatus is what the commands about an account's status have in common.
+type userStatus struct {
+	storeFlags
+	Email string `arg:"" help:"Address of the account." placeholder:"ADDRESS"`
+}
+
+// Help implements kong.HelpProvider.
+func (userStatus) Help() string {
+	return `Works whether the server runs or not. A running server refuses the account's access tokens within a second.`
+}
+
+func (c userStatus) set(ctx context.Context, p *program, status identity.Status) error {
+	return c.withExisting(ctx, p, withIdentity(func(s *identityServices) error {
+		a, err := s.people.AccountByAddress(ctx, c.Email)
+		if err == nil {
+			err = s.people.SetStatus(ctx, a.ID, status)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Email, err)
+		}
+		_, err = fmt.Fprintf(p.stdout, "%s is %s\n", a.Email, status)
+		return err
+	}))
 }
 
 type userListCommand struct {

@@ -123,13 +123,13 @@ func (s *Service) replacePassword(ctx context.Context, r replacement) error {
 		if err := s.storePassword(ctx, tx, a, hash); err != nil {
 			return err
 		}
-		if err := s.deps.Sessions.EndAllTx(ctx, tx, a.ID, r.keep, r.reason); err != nil {
-			return err
-		}
 		if err := s.tell(ctx, tx, r.letter, a, r.from, nil); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, a.ID, r.action, r.from, nil)
+		if err := s.record(ctx, tx, a.ID, r.action, r.from, nil); err != nil {
+			return err
+		}
+		return s.deps.Sessions.EndAllTx(ctx, tx, a.ID, r.keep, r.reason)
 	})
 	if err != nil {
 		return err

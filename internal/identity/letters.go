@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
+	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/web"
@@ -134,6 +136,15 @@ func (s *Service) composeLocked(ctx context.Context, l mail.Letter) (*mail.Messa
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	// Only now is it known whose account it is. A letter that is composed again writes this again.
+	from, _ := netip.ParseAddr(l.Data["from"])
+	err = s.deps.Audit.Append(ctx, s.deps.DB.Writer(), audit.Event{
+		At: l.CreatedAt, Account: a.ID, Action: "account.locked",
+		Origin: audit.Origin{Address: from}, Detail: map[string]string{"until": l.Data["until"]},
+	})
 	if err != nil {
 		return nil, err
 	}

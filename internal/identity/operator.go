@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sumunio/sumun/internal/audit"
@@ -11,7 +12,7 @@ import (
 
 // AddAccount makes an account on an operator's word. Faults are those of sign-up, and ErrEmailTaken.
 func (s *Service) AddAccount(ctx context.Context, n NewAccount) (Account, error) {
-	return s.create(ctx, n, audit.Origin{}, func(context.Context, sqldb.Tx, time.Time) error { return nil })
+	return s.create(ctx, n, audit.Operator, audit.Origin{}, func(context.Context, sqldb.Tx, time.Time) error { return nil })
 }
 
 // Accounts lists accounts in the order they were made, from the one after the given id; limit rows at most.
@@ -19,32 +20,35 @@ func (s *Service) Accounts(ctx context.Context, after string, limit int) ([]Acco
 	return sqldb.All(ctx, s.deps.DB.Reader(), scanAccount, listAccounts, after, limit)
 }
 
-// SetStatus disables an account, which ends its sessions, or enables it again.
-func (s *Service) SetStatus(ctx context.Context, account string, status Status) error {
-	return s.asOperator(ctx, account, "account."+string(status), func(tx sqldb.Tx, a Account) error {
-		if _, err := tx.ExecContext(ctx, updateStatus, status, sqldb.Micros(s.deps.Clock()), a.ID); err != nil {
-			return err
-		}
-		if status == Active {
-			return nil
-		}
-		return s.deps.Sessions.EndAllTx(ctx, tx, a.ID, "", session.AccountDisabled)
-	})
+// AccountByAddress loads the account with an address, or answers ErrNotFound.
+func (s *Service) AccountByAddress(ctx context.Context, email string) (Account, error) {
+	addr, err := parseEmail(email)
+	if err != nil {
+		return Account{}, err
+	}
+	return accountByAddress(ctx, s.deps.DB.Reader(), addr.Key)
 }
 
-// asOperator runs a change of one account in a transaction, with its line in the trail.
-func (s *Service) asOperator(ctx context.Context, account, action string, change func(sqldb.Tx, Account) error) error {
+// SetStatus disables an account on an operator's word, which ends its sessions, or enables it again.
+func (s *Service) SetStatus(ctx context.Context, account string, status Status) error {
 	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		a, err := loadAccount(ctx, tx, account)
+		now := s.deps.Clock()
+		res, err := tx.ExecContext(ctx, updateStatus, status, sqldb.Micros(now), account)
 		if err != nil {
 			return err
 		}
-		if err := change(tx, a); err != nil {
+		if done, err := changed(res); err != nil || !done {
+			return errors.Join(err, ErrNotFound)
+		}
+		action := "account.enabled"
+		if status == Disabled {
+			action = "account.disabled"
+		}
+		err = s.deps.Audit.Append(ctx, tx, audit.Event{At: now, Account: account, Actor: audit.Operator, Action: action})
+		if err != nil || status == Active {
 			return err
 		}
-		return s.deps.Audit.Append(ctx, tx, audit.Event{
-			At: s.deps.Clock(), Account: a.ID, Actor: audit.Operator, Action: action,
-		})
+		return s.deps.Sessions.EndAllTx(ctx, tx, account, "", session.AccountDisabled)
 	})
 	if err != nil {
 		return err
@@ -87,7 +91,7 @@ func (s *Service) SetUp(ctx context.Context, token string, n NewAccount, from au
 		return Account{}, err
 	}
 	n.Roles, n.Verified = []string{RoleAdmin}, true
-	return s.create(ctx, n, from, func(ctx context.Context, tx sqldb.Tx, now time.Time) error {
+	return s.create(ctx, n, "", from, func(ctx context.Context, tx sqldb.Tx, now time.Time) error {
 		admins, err := sqldb.One(ctx, tx, scanCount, countAdmins)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -130,15 +131,15 @@ func (s *Service) ConfirmSignUp(ctx context.Context, token string, n NewAccount,
 		return Account{}, err
 	}
 	n.Email, n.Verified, n.Roles = email, true, nil
-	return s.create(ctx, n, from, func(ctx context.Context, tx sqldb.Tx, now time.Time) error {
+	return s.create(ctx, n, "", from, func(ctx context.Context, tx sqldb.Tx, now time.Time) error {
 		// Other links to this address stay; whoever follows one is told that the account exists.
 		_, err := readConfirmation(ctx, tx, useConfirmation, token, purposeSignUp, now)
 		return err
 	})
 }
 
-// create makes the account in one transaction with whatever allows it.
-func (s *Service) create(ctx context.Context, n NewAccount, from audit.Origin,
+// create makes the account in one transaction with whatever allows it. The actor is the new account itself when empty.
+func (s *Service) create(ctx context.Context, n NewAccount, actor string, from audit.Origin,
 	permit func(context.Context, sqldb.Tx, time.Time) error) (Account, error) {
 	ready, err := s.prepare(ctx, n)
 	if err != nil {
@@ -152,7 +153,9 @@ func (s *Service) create(ctx context.Context, n NewAccount, from audit.Origin,
 		if err := ready.insert(ctx, tx); err != nil {
 			return err
 		}
-		if err := s.record(ctx, tx, ready.id, "account.created", from, nil); err != nil {
+		err := s.deps.Audit.Append(ctx, tx, audit.Event{At: ready.now, Account: ready.id, Actor: cmp.Or(actor, ready.id),
+			Action: "account.created", Origin: from})
+		if err != nil {
 			return err
 		}
 		made, err = loadAccount(ctx, tx, ready.id)
