@@ -97,13 +97,13 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	}
 	s.people, err = identity.New(cfg.Identity, identity.Deps{
 		DB: f.db, Hasher: hasher, Policy: s.policy, Sessions: s.sessions, Audit: s.trail, Mail: s.queue,
-		Limiter: f.limiter, Web: s.pages, Cookies: cookies, Issuer: cfg.Issuer, Limits: bool(cfg.Limits),
+		Limiter: f.limiter, Issuer: cfg.Issuer, Limits: bool(cfg.Limits),
 		Clock: f.clock, Log: f.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.policy.Close())
 	}
-	s.queue.Handle("", s.people.Compose)
+	s.queue.Handle("", identity.NewLetters(s.people, s.pages).Compose)
 	return s, nil
 }
 
@@ -134,8 +134,8 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			s.tokens.Mount(mux)
 			s.pages.Mount(mux)
 			s.sessions.MountAPI(api, f.cfg.cookies())
-			s.people.MountAPI(api)
-			s.people.MountPages(mux)
+			s.people.MountAPI(api, f.cfg.cookies())
+			s.people.MountPages(mux, s.pages, f.cfg.cookies())
 		},
 		mountOps: func(mux *http.ServeMux) {
 			if mailboxToken != "" {

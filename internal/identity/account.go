@@ -25,6 +25,18 @@ type Edit struct {
 // EditProfile changes what a person may change about themselves. version 0 edits whatever is there; any other must be
 // the account's version, else ErrVersion.
 func (s *Service) EditProfile(ctx context.Context, c Caller, version int64, e Edit) (Account, error) {
+	for try := 1; ; try++ {
+		a, err := s.editProfile(ctx, c, version, e)
+		if version != 0 || try == maxEdits || !errors.Is(err, ErrVersion) {
+			return a, err
+		}
+	}
+}
+
+// maxEdits bounds how often an edit of whatever is there is made again because somebody else was quicker.
+const maxEdits = 20
+
+func (s *Service) editProfile(ctx context.Context, c Caller, version int64, e Edit) (Account, error) {
 	var after Account
 	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
 		a, err := loadAccount(ctx, tx, c.Account)
@@ -77,8 +89,8 @@ func valueOr(p *string, otherwise string) string {
 // lastPasswords is how many passwords, the current one included, may not be used again.
 const lastPasswords = 5
 
-// ChangePassword needs a recent sign-in and the current password. Every other session of the account ends; the one that
-// proved both goes on.
+// ChangePassword needs a recent sign-in and the current password. Every other session of the account ends, mailed links die and
+// devices are forgotten; the session that proved both goes on.
 func (s *Service) ChangePassword(ctx context.Context, c Caller, current, next string) error {
 	if err := c.recent(s.deps.Clock(), s.cfg.RecentSignIn); err != nil {
 		return err
@@ -87,24 +99,25 @@ func (s *Service) ChangePassword(ctx context.Context, c Caller, current, next st
 	if err != nil {
 		return err
 	}
-	return s.replacePassword(ctx, replacement{account: a, next: next, keep: c.Session, from: c.Origin, letter: letterPasswordChanged,
-		action: "password.changed", reason: session.PasswordChanged})
+	return s.replacePassword(ctx, replacement{account: a, field: "new_password", next: next, keep: c.Session, from: c.Origin, letter: letterPasswordChanged,
+		action: "password.changed", reason: session.PasswordChanged, moved: ErrCurrentPassword})
 }
 
 // replacement is a new password about to take the old one's place.
 type replacement struct {
 	account        Account
-	next           string
+	field, next    string // the new password, and what the request calls it
 	keep           string // the session that stays, or ""
 	from           audit.Origin
 	letter, action string
 	reason         session.Reason
+	moved          error                                 // the answer when the password changed meanwhile
 	permit         func(context.Context, sqldb.Tx) error // nil: nothing more is needed
 }
 
 func (s *Service) replacePassword(ctx context.Context, r replacement) error {
 	a := r.account
-	if err := s.checkPassword(r.next, password.Person{Email: a.Email, UserName: a.UserName, Name: a.Name}); err != nil {
+	if err := s.checkPassword(r.field, r.next, password.Person{Email: a.Email, UserName: a.UserName, Name: a.Name}); err != nil {
 		return err
 	}
 	if err := s.refuseReuse(ctx, a, r.next); err != nil {
@@ -120,7 +133,7 @@ func (s *Service) replacePassword(ctx context.Context, r replacement) error {
 				return err
 			}
 		}
-		if err := s.storePassword(ctx, tx, a, hash); err != nil {
+		if err := s.storePassword(ctx, tx, r, hash); err != nil {
 			return err
 		}
 		if err := s.tell(ctx, tx, r.letter, a, r.from, nil); err != nil {
@@ -152,14 +165,16 @@ func (s *Service) refuseReuse(ctx context.Context, a Account, next string) error
 	return err
 }
 
-func (s *Service) storePassword(ctx context.Context, tx sqldb.Tx, a Account, hash string) error {
-	now := sqldb.Micros(s.deps.Clock())
-	res, err := tx.ExecContext(ctx, updatePassword, hash, now, a.ID, a.passwordHash)
+// storePassword also ends what a thief may have prepared: links that were mailed before, and devices that are known.
+func (s *Service) storePassword(ctx context.Context, tx sqldb.Tx, r replacement, hash string) error {
+	a := r.account
+	now := max(sqldb.Micros(s.deps.Clock()), sqldb.Micros(a.PasswordChangedAt)+1)
+	res, err := tx.ExecContext(ctx, updatePassword, hash, now, a.ID, sqldb.Micros(a.PasswordChangedAt))
 	if err != nil {
 		return err
 	}
 	if done, err := changed(res); err != nil || !done {
-		return errors.Join(err, ErrVersion)
+		return errors.Join(err, r.moved)
 	}
 	if _, err := tx.ExecContext(ctx, rememberPassword, a.ID, a.passwordHash, now); err != nil {
 		return err
@@ -167,9 +182,17 @@ func (s *Service) storePassword(ctx context.Context, tx sqldb.Tx, a Account, has
 	if _, err := tx.ExecContext(ctx, trimPasswords, a.ID, lastPasswords-1); err != nil {
 		return err
 	}
-	// A link mailed before this change must not undo it.
-	_, err = tx.ExecContext(ctx, dropConfirmationsByAccount, purposeRecovery, a.ID)
-	return err
+	return dropPrepared(ctx, tx, a.ID)
+}
+
+// dropPrepared makes every link mailed before useless and every device unknown.
+func dropPrepared(ctx context.Context, tx sqldb.Tx, account string) error {
+	for _, query := range []string{dropConfirmationsOf, forgetDevices} {
+		if _, err := tx.ExecContext(ctx, query, account); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PendingRecovery tells whether a recovery link can be used, and for which address.
@@ -190,14 +213,14 @@ func (s *Service) ResetPassword(ctx context.Context, token, next string, from au
 	if err != nil {
 		return err
 	}
-	return s.replacePassword(ctx, replacement{account: a, next: next, from: from, letter: letterRecoveryDone,
-		action: "password.reset", reason: session.PasswordReset,
+	return s.replacePassword(ctx, replacement{account: a, field: "password", next: next, from: from, letter: letterRecoveryDone,
+		action: "password.reset", reason: session.PasswordReset, moved: ErrConfirmation,
 		permit: func(ctx context.Context, tx sqldb.Tx) error {
 			now := s.deps.Clock()
 			if _, err := readConfirmation(ctx, tx, useConfirmation, token, purposeRecovery, now); err != nil {
 				return err
 			}
-			if err := s.attempts.reset(ctx, tx, newAttemptKey("account", a.emailKey)); err != nil {
+			if err := s.attempts.empty(ctx, tx, attemptKeys(a, "")...); err != nil {
 				return err
 			}
 			_, err := tx.ExecContext(ctx, verifyAddress, sqldb.Micros(now), a.ID)
@@ -231,7 +254,7 @@ func (s *Service) ChangeAddress(ctx context.Context, c Caller, email string) err
 	if addr.Key == a.emailKey {
 		return invalid("email", "email.unchanged", "This is the address of the account already.")
 	}
-	send, err := s.admitMail(ctx, addr.Key, c.Origin)
+	send, err := s.admitMail(ctx, letterAddressChange, addr.Key, c.Origin)
 	if err != nil || !send {
 		return err
 	}

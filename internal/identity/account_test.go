@@ -10,6 +10,8 @@ import (
 
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/identity"
+	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/session"
 )
 
@@ -290,6 +292,116 @@ func TestAddressChange(t *testing.T) {
 		if _, err := w.signIn("ada@example.com", goodPW); !errors.Is(err, identity.ErrCredentials) {
 			t.Errorf("the old address is answered %v", err)
 		}
+	})
+}
+
+// A thief who asked for another address before the owner chose a new password must not get the account by mail afterwards.
+func TestNewPasswordEndsWhatAThiefPrepared(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		thief := w.signedIn("ada@example.com")
+		w.must(w.ChangeAddress(t.Context(), w.caller(thief), "thief@example.com"))
+		sent := w.link("thief@example.com")
+		w.clock.advance(time.Second)
+		w.must(w.ChangeAddress(t.Context(), w.caller(thief), "waiting@example.com"))
+		w.clock.advance(time.Second)
+		w.must(w.Recover(t.Context(), "ada@example.com", "en", here))
+		reset := w.link("ada@example.com") // delivers the waiting letter as well
+		waiting := w.link("waiting@example.com")
+		w.must(w.ResetPassword(t.Context(), reset, otherPW, here))
+		if err := w.ConfirmAddress(t.Context(), waiting, here); !errors.Is(err, identity.ErrConfirmation) {
+			t.Errorf("the other link from before is answered %v", err)
+		}
+		if err := w.ConfirmAddress(t.Context(), sent, here); !errors.Is(err, identity.ErrConfirmation) {
+			t.Errorf("the link from before is answered %v", err)
+		}
+		w.clock.advance(time.Second)
+		w.must(w.Recover(t.Context(), "ada@example.com", "en", here))
+		w.link("ada@example.com")
+		told := len(w.mails("ada@example.com"))
+		_, err := w.SignIn(t.Context(), identity.SignIn{Identifier: "ada@example.com", Password: otherPW, DeviceToken: thief.DeviceToken, Origin: here})
+		w.must(err)
+		_, err = w.SignIn(t.Context(), identity.SignIn{Identifier: "ada@example.com", Password: otherPW, Origin: here})
+		w.must(err)
+		if n := len(w.mails("ada@example.com")); n != told+1 {
+			t.Errorf("%d mails about new devices, want 1", n-told)
+		}
+	})
+}
+
+// A letter that waited while the password changed must not make a link any more.
+func TestLettersFromBeforeANewPasswordMakeNoLinks(t *testing.T) {
+	each(t, func(w *world) {
+		a := w.person("ada@example.com", "")
+		in := w.signedIn("ada@example.com")
+		asked := w.clock.Now()
+		w.clock.advance(time.Second)
+		w.must(w.ChangePassword(t.Context(), w.caller(in), goodPW, otherPW))
+		for _, l := range []mail.Letter{
+			{Kind: "recovery", Address: "ada@example.com", CreatedAt: asked},
+			{Kind: "address_change", Address: "thief@example.com", Account: a.ID, CreatedAt: asked},
+		} {
+			if m, err := w.compose(t.Context(), l); err != nil || m != nil {
+				t.Errorf("%s still makes a mail: %v, %v", l.Kind, m, err)
+			}
+		}
+	})
+}
+
+// Who sends no If-Match asks for the change on whatever is there, and must not be told that somebody was quicker.
+func TestEditsWithoutAVersionAllSucceed(t *testing.T) {
+	each(t, func(w *world) {
+		a := w.person("ada@example.com", "")
+		in := w.signedIn("ada@example.com")
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				name := fmt.Sprint("Ada ", i)
+				if _, err := w.EditProfile(t.Context(), w.caller(in), 0, identity.Edit{Name: &name}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		after, err := w.Account(t.Context(), a.ID)
+		w.must(err)
+		if after.Version != a.Version+10 {
+			t.Errorf("version %d after ten edits of version %d", after.Version, a.Version)
+		}
+	})
+}
+
+// Strangers who sign up with somebody's address must not use up the mails with which she recovers her account.
+func TestSignUpsLeaveRecoveryAlone(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		for range 20 {
+			w.must(w.SignUp(t.Context(), "ada@example.com", "en", from("198.51.100.7")))
+		}
+		before := len(w.mails("ada@example.com"))
+		w.must(w.Recover(t.Context(), "ada@example.com", "en", here))
+		if n := len(w.mails("ada@example.com")); n != before+1 {
+			t.Error("no recovery mail came")
+		}
+		if before > identity.DefaultConfig().Requests.MailsPerAddress+1 {
+			t.Errorf("strangers caused %d mails", before)
+		}
+	}, func(_ *world, _ *identity.Config, d *identity.Deps) { d.Limiter = ratelimit.NewMemory(d.Clock) })
+}
+
+func TestDisabledAccount(t *testing.T) {
+	each(t, func(w *world) {
+		a := w.person("ada@example.com", "")
+		in := w.signedIn("ada@example.com")
+		w.must(w.SetStatus(t.Context(), a.ID, identity.Disabled))
+		if w.accepts(t.Context(), in.Tokens.Access) {
+			t.Error("its access token still works")
+		}
+		if err := w.SetStatus(t.Context(), "nobody", identity.Disabled); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("an unknown account is answered %v", err)
+		}
+		w.must(w.SetStatus(t.Context(), a.ID, identity.Active))
+		w.signedIn("ada@example.com")
 	})
 }
 

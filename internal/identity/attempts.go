@@ -10,18 +10,24 @@ import (
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
-// attempts counts password attempts before they are made, so that a thousand at once pass no more often than one after
-// the other. A key is what the attempt is aimed at or comes from, hashed: the table holds no address in the clear and
-// treats accounts that exist and those that do not alike.
+// attempts counts password attempts in buckets that leak: each attempt fills one unit, and one drains every Forget. A key is
+// what the attempts are aimed at or come from, hashed: the table holds no address in the clear and treats accounts that exist
+// and those that do not alike.
 //
-// Invariant: between two resets of a key at most Free attempts pass at once, and after LockAfter at most one per LockFor.
+// An attempt on an account is counted before it is made (take), so that a thousand at once pass no more often than one after
+// the other, and given back unless the password was wrong. Those of a network are counted afterwards: behind one address
+// there may be thousands of people with the right password, and how many can be wrong at once the gate of package password
+// bounds.
+//
+// Invariant: of a full bucket's attempts, however many at once, Free+1 pass without a wait, and beyond LockAfter one
+// per LockFor.
 type attempts struct {
 	db    *sqldb.DB
 	clock func() time.Time
 	off   bool
 }
 
-// attemptKey names one counter.
+// attemptKey names one bucket.
 type attemptKey []byte
 
 func newAttemptKey(kind string, parts ...string) attemptKey {
@@ -34,7 +40,10 @@ func newAttemptKey(kind string, parts ...string) attemptKey {
 	return h.Sum(nil)
 }
 
-// networkKey counts an IPv4 address, or the /64 that an IPv6 customer is given.
+// accountKey is the bucket of attempts on whoever has an identifier.
+func accountKey(identifier string) attemptKey { return newAttemptKey("account", identifier) }
+
+// networkKey is the bucket of an IPv4 address, or of the /64 that an IPv6 customer is given.
 func networkKey(addr netip.Addr) attemptKey {
 	if addr.Is6() && !addr.Is4In6() {
 		if p, err := addr.Prefix(64); err == nil {
@@ -44,72 +53,99 @@ func networkKey(addr netip.Addr) attemptKey {
 	return newAttemptKey("network", addr.Unmap().String())
 }
 
-// One statement decides and counts: of two at once the second sees the first's count.
-const takeAttempt = `INSERT INTO attempts (subject, count, next_at, expires_at)
-	VALUES ($1, 1, CAST($2 AS BIGINT), CAST($3 AS BIGINT))
+// One statement decides and counts: of two at once the second sees the first's count. drained_at is when the bucket will be
+// empty, so (drained_at - now) / Forget, rounded up, is how full it is.
+const takeAttempt = `INSERT INTO attempts (subject, drained_at, next_at)
+	VALUES ($1, CAST($2 AS BIGINT) + CAST($3 AS BIGINT), CAST($2 AS BIGINT))
 	ON CONFLICT (subject) DO UPDATE SET
-		count = CASE WHEN attempts.expires_at <= $2 THEN 1 ELSE attempts.count + 1 END,
+		drained_at = CASE WHEN attempts.drained_at > $2 THEN attempts.drained_at ELSE $2 END + $3,
 		next_at = $2 + CASE
-			WHEN attempts.expires_at <= $2 OR attempts.count < $4 THEN 0
-			WHEN attempts.count + 1 >= $5 THEN CAST($6 AS BIGINT)
-			ELSE CAST($7 AS BIGINT) << (attempts.count - $4) END,
-		expires_at = $3
-	WHERE attempts.next_at <= $2 OR attempts.expires_at <= $2
-	RETURNING count, next_at`
+			WHEN attempts.drained_at <= $2 OR (attempts.drained_at - $2 + $3 - 1) / $3 < CAST($4 AS BIGINT) THEN 0
+			WHEN (attempts.drained_at - $2 + $3 - 1) / $3 + 1 >= CAST($5 AS BIGINT) THEN CAST($6 AS BIGINT)
+			ELSE CAST($7 AS BIGINT) << CAST((attempts.drained_at - $2 + $3 - 1) / $3 - $4 AS INTEGER) END
+	WHERE attempts.next_at <= $2
+	RETURNING (drained_at - $2 + $3 - 1) / $3, next_at`
 
 const nextAttempt = `SELECT next_at FROM attempts WHERE subject = $1`
 
-// take counts one attempt on key. It returns the count, or ErrTooManyAttempts with the time to wait.
-func (a *attempts) take(ctx context.Context, key attemptKey, limit AttemptLimit) (int, error) {
+// taken is an attempt that was counted.
+type taken struct {
+	key   attemptKey
+	limit AttemptLimit
+	count int64
+	next  int64 // when the next may be made, microseconds
+}
+
+// locks reports whether this is the attempt that locked the bucket.
+func (t taken) locks() bool { return t.count == int64(t.limit.LockAfter) }
+
+// take counts one attempt on key, or answers ErrTooManyAttempts with the time to wait and counts nothing.
+func (a *attempts) take(ctx context.Context, key attemptKey, limit AttemptLimit) (taken, error) {
+	t := taken{key: key, limit: limit}
 	if a.off {
-		return 0, nil
+		return t, nil
 	}
 	now := a.clock()
-	type counted struct {
-		count int
-		next  int64
-	}
-	scan := func(r sqldb.Row) (c counted, err error) { return c, r.Scan(&c.count, &c.next) }
-	forgotten := now.Add(limit.LockFor + limit.Forget)
-	c, err := sqldb.One(ctx, a.db.Writer(), scan, takeAttempt, []byte(key), sqldb.Micros(now), sqldb.Micros(forgotten),
+	scan := func(r sqldb.Row) (taken, error) { return t, r.Scan(&t.count, &t.next) }
+	_, err := sqldb.One(ctx, a.db.Writer(), scan, takeAttempt, []byte(key), sqldb.Micros(now), limit.Forget.Microseconds(),
 		limit.Free, limit.LockAfter, limit.LockFor.Microseconds(), limit.Delay.Microseconds())
-	if err == nil {
-		return c.count, nil
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return t, a.refused(ctx, key, now)
 	}
-	if !errors.Is(err, sqldb.ErrNotFound) {
-		return 0, err
+	return t, err
+}
+
+// check answers what take would, and counts nothing.
+func (a *attempts) check(ctx context.Context, key attemptKey) error {
+	if a.off {
+		return nil
 	}
-	wait := limit.Delay
-	scanNext := func(r sqldb.Row) (us int64, err error) { return us, r.Scan(&us) }
-	if next, err := sqldb.One(ctx, a.db.Writer(), scanNext, nextAttempt, []byte(key)); err == nil {
-		wait = max(sqldb.Time(next).Sub(now), time.Second)
+	return a.refused(ctx, key, a.clock())
+}
+
+// refused answers ErrTooManyAttempts while the bucket asks for a wait.
+func (a *attempts) refused(ctx context.Context, key attemptKey, now time.Time) error {
+	next, err := sqldb.One(ctx, a.db.Writer(), scanCount, nextAttempt, []byte(key))
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return nil
 	}
-	return 0, ErrTooManyAttempts.After(wait)
+	if err != nil {
+		return err
+	}
+	if wait := sqldb.Time(next).Sub(now); wait > 0 {
+		return ErrTooManyAttempts.After(wait)
+	}
+	return nil
 }
 
 const (
-	resetAttempts = `DELETE FROM attempts WHERE subject = $1`
-	// A success gives its own attempt back, but no more: otherwise a guesser with one account of their own could
-	// start over at will.
-	returnAttempt = `UPDATE attempts SET count = count - 1, next_at = $1 WHERE subject = $2 AND count > 0`
+	emptyBucket = `DELETE FROM attempts WHERE subject = $1`
+	// The wait that the attempt caused goes with it, unless another attempt has caused a longer one since.
+	returnAttempt = `UPDATE attempts SET drained_at = drained_at - $1,
+		next_at = CASE WHEN next_at = $2 THEN CAST($3 AS BIGINT) ELSE next_at END WHERE subject = $4`
+	// No bucket asks for a wait after it is empty: Validate sees to it that a full one takes longer to drain than a lock lasts.
 	sweepAttempts = `DELETE FROM attempts WHERE subject IN
-		(SELECT subject FROM attempts WHERE expires_at <= $1 ORDER BY expires_at LIMIT 500)`
+		(SELECT subject FROM attempts WHERE drained_at <= $1 ORDER BY drained_at LIMIT 500)`
 )
 
-// reset starts a key over, after the right password.
-func (a *attempts) reset(ctx context.Context, q sqldb.Queryer, key attemptKey) error {
+// empty starts a key over, after the right password.
+func (a *attempts) empty(ctx context.Context, q sqldb.Queryer, keys ...attemptKey) error {
 	if a.off {
 		return nil
 	}
-	_, err := q.ExecContext(ctx, resetAttempts, []byte(key))
-	return err
+	for _, key := range keys {
+		if _, err := q.ExecContext(ctx, emptyBucket, []byte(key)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// giveBack takes back the one attempt that turned out right.
-func (a *attempts) giveBack(ctx context.Context, q sqldb.Queryer, key attemptKey) error {
+// giveBack undoes take for an attempt that was not a wrong password.
+func (a *attempts) giveBack(ctx context.Context, t taken) error {
 	if a.off {
 		return nil
 	}
-	_, err := q.ExecContext(ctx, returnAttempt, sqldb.Micros(a.clock()), []byte(key))
+	_, err := a.db.Writer().ExecContext(ctx, returnAttempt, t.limit.Forget.Microseconds(), t.next, sqldb.Micros(a.clock()), []byte(t.key))
 	return err
 }

@@ -18,11 +18,11 @@ type Config struct {
 }
 
 // Attempts bounds password guessing. The first Free attempts cost nothing; each further one doubles the wait, from
-// Delay; attempt LockAfter locks for LockFor, as does every one after it. A success, or Forget without attempts,
-// starts over.
+// Delay; attempt LockAfter locks for LockFor, as does every one after it. One attempt is forgotten every Forget, and all of
+// an account's by a success.
 type Attempts struct {
-	Account AttemptLimit `yaml:"account" doc:"Attempts on one account. Devices that the account knows are counted apart."`
-	Address AttemptLimit `yaml:"address" doc:"Failed attempts from one network address (IPv6: one /64)."`
+	Account AttemptLimit `yaml:"account" doc:"Attempts on one account. Devices that the account knows are counted apart, and have their own share."`
+	Address AttemptLimit `yaml:"address" doc:"Wrong passwords from one network address (IPv6: one /64), devices known to their account left out."`
 }
 
 // AttemptLimit is the limit of one kind of key.
@@ -31,12 +31,12 @@ type AttemptLimit struct {
 	Delay     time.Duration `yaml:"delay" doc:"The wait after the first attempt beyond them; it doubles with each further one."`
 	LockAfter int           `yaml:"lock_after" doc:"The attempt that locks."`
 	LockFor   time.Duration `yaml:"lock_for" doc:"How long a lock lasts."`
-	Forget    time.Duration `yaml:"forget" doc:"Without attempts for so long, the count starts over."`
+	Forget    time.Duration `yaml:"forget" doc:"One attempt is forgotten each time this has passed."`
 }
 
 // Requests bounds what strangers may cause. Rates are per hour.
 type Requests struct {
-	MailsPerAddress   int `yaml:"mails_per_address" doc:"Sign-up, recovery and address mails to one mail address, per hour; more are silently not sent."`
+	MailsPerAddress   int `yaml:"mails_per_address" doc:"Sign-up mails to one mail address per hour, and as many about recovery, and about a change of address; more are silently not sent."`
 	MailsPerClient    int `yaml:"mails_per_client" doc:"Requests for such mails from one network address, per hour."`
 	ConfirmsPerClient int `yaml:"confirms_per_client" doc:"Mailed links tried and passwords checked from one network address, per hour."`
 }
@@ -50,8 +50,8 @@ func DefaultConfig() Config {
 		RecentSignIn:         10 * time.Minute,
 		DeviceLifetime:       365 * 24 * time.Hour,
 		Attempts: Attempts{
-			Account: AttemptLimit{Free: 4, Delay: time.Second, LockAfter: 10, LockFor: 15 * time.Minute, Forget: 24 * time.Hour},
-			Address: AttemptLimit{Free: 30, Delay: time.Second, LockAfter: 40, LockFor: 15 * time.Minute, Forget: 24 * time.Hour},
+			Account: AttemptLimit{Free: 4, Delay: time.Second, LockAfter: 10, LockFor: 15 * time.Minute, Forget: time.Hour},
+			Address: AttemptLimit{Free: 30, Delay: time.Second, LockAfter: 40, LockFor: 15 * time.Minute, Forget: time.Minute},
 		},
 		Requests: Requests{MailsPerAddress: 5, MailsPerClient: 60, ConfirmsPerClient: 600},
 	}
@@ -97,6 +97,10 @@ func (l AttemptLimit) validate(key string) error {
 		if d <= 0 || d > 30*24*time.Hour {
 			errs = append(errs, fmt.Errorf("%s.%s: %v is not between 1s and 720h", key, name, d))
 		}
+	}
+	if l.Forget*time.Duration(l.LockAfter) < l.LockFor {
+		errs = append(errs, fmt.Errorf("%s.lock_for: %v is longer than %d attempts take to be forgotten; raise %s.forget, or lower it",
+			key, l.LockFor, l.LockAfter, key))
 	}
 	return errors.Join(errs...)
 }

@@ -93,7 +93,8 @@ type confirmInput struct {
 
 type createdUser struct {
 	Location string `header:"Location"`
-	userOutput
+	ETag     string `header:"ETag"`
+	Body     userBody
 }
 
 type editInput struct {
@@ -163,41 +164,57 @@ type eventsOutput struct {
 	}
 }
 
-// MountAPI adds the operations on users and the sign-in to the API.
-func (s *Service) MountAPI(api huma.API) {
-	bearer := []map[string][]string{{"bearer": {}}}
-	users := func(method, path, id, summary string, status int, secured bool) huma.Operation {
-		op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, DefaultStatus: status, Tags: []string{"Users"}}
-		if secured {
-			op.Security = bearer
-		}
-		return op
-	}
-	huma.Register(api, users(http.MethodPost, "/v1/users", "sign-up", "Sign up with an address", http.StatusAccepted, false), s.postUser)
-	huma.Register(api, users(http.MethodPost, "/v1/users/confirmations", "confirm-sign-up", "Make the account that a mailed link allows", http.StatusCreated, false), s.postConfirmation)
-	huma.Register(api, users(http.MethodGet, "/v1/users/me", "get-me", "Get one's account", http.StatusOK, true), s.getMe)
-	huma.Register(api, users(http.MethodPatch, "/v1/users/me", "edit-me", "Edit one's account", http.StatusOK, true), s.patchMe)
-	huma.Register(api, users(http.MethodDelete, "/v1/users/me", "delete-me", "Delete one's account", http.StatusNoContent, true), s.deleteMe)
-	huma.Register(api, users(http.MethodPut, "/v1/users/me/password", "change-password", "Change one's password", http.StatusNoContent, true), s.putPassword)
-	huma.Register(api, users(http.MethodPost, "/v1/users/me/address-changes", "change-address", "Ask for another address", http.StatusAccepted, true), s.postAddressChange)
-	huma.Register(api, users(http.MethodPost, "/v1/address-confirmations", "confirm-address", "Confirm the new address with the mailed link", http.StatusNoContent, false), s.postAddressConfirmation)
-	huma.Register(api, users(http.MethodGet, "/v1/users/me/events", "list-my-events", "List what happened to one's account", http.StatusOK, true), s.listEvents)
-	huma.Register(api, users(http.MethodPost, "/v1/recoveries", "recover", "Ask for a link to choose a new password", http.StatusAccepted, false), s.postRecovery)
-	huma.Register(api, users(http.MethodPost, "/v1/recoveries/confirmations", "reset-password", "Choose a new password with the mailed link", http.StatusNoContent, false), s.postReset)
-	signIn := users(http.MethodPost, "/v1/sessions", "sign-in", "Sign in", http.StatusCreated, false)
-	signIn.Tags = []string{"Sessions"}
-	huma.Register(api, signIn, s.postSession)
+// api is the use cases over HTTP.
+type api struct {
+	*Service
+	cookies httpd.Cookies
 }
 
-func (s *Service) postUser(ctx context.Context, in *emailInput) (*struct{}, error) {
+// operation describes one of this package's operations.
+func operation(tag, method, path, id string, status int, summary string) huma.Operation {
+	return huma.Operation{Tags: []string{tag}, Method: method, Path: path, OperationID: id, DefaultStatus: status, Summary: summary}
+}
+
+// own makes an operation one of signed-in people, who prove themselves with an access token.
+func own(op huma.Operation) huma.Operation {
+	op.Security = []map[string][]string{{"bearer": {}}}
+	return op
+}
+
+// MountAPI adds the operations on users and the sign-in to the API.
+func (s *Service) MountAPI(humaAPI huma.API, cookies httpd.Cookies) {
+	a := api{s, cookies}
+	const users, sessions = "Users", "Sessions"
+	huma.Register(humaAPI, operation(users, "POST", "/v1/users", "sign-up", 202, "Sign up with an address"), a.postUser)
+	huma.Register(humaAPI, operation(users, "POST", "/v1/users/confirmations", "confirm-sign-up", 201,
+		"Make the account that a mailed link allows"), a.postConfirmation)
+	huma.Register(humaAPI, own(operation(users, "GET", "/v1/users/me", "get-me", 200, "Get one's account")), a.getMe)
+	huma.Register(humaAPI, own(operation(users, "PATCH", "/v1/users/me", "edit-me", 200, "Edit one's account")), a.patchMe)
+	huma.Register(humaAPI, own(operation(users, "DELETE", "/v1/users/me", "delete-me", 204, "Delete one's account")), a.deleteMe)
+	huma.Register(humaAPI, own(operation(users, "PUT", "/v1/users/me/password", "change-password", 204,
+		"Change one's password")), a.putPassword)
+	huma.Register(humaAPI, own(operation(users, "POST", "/v1/users/me/address-changes", "change-address", 202,
+		"Ask for another address")), a.postAddressChange)
+	huma.Register(humaAPI, operation(users, "POST", "/v1/address-confirmations", "confirm-address", 204,
+		"Confirm the new address with the mailed link"), a.postAddressConfirmation)
+	huma.Register(humaAPI, own(operation(users, "GET", "/v1/users/me/events", "list-my-events", 200,
+		"List what happened to one's account")), a.listEvents)
+	huma.Register(humaAPI, operation(users, "POST", "/v1/recoveries", "recover", 202,
+		"Ask for a link to choose a new password"), a.postRecovery)
+	huma.Register(humaAPI, operation(users, "POST", "/v1/recoveries/confirmations", "reset-password", 204,
+		"Choose a new password with the mailed link"), a.postReset)
+	huma.Register(humaAPI, operation(sessions, "POST", "/v1/sessions", "sign-in", 201, "Sign in"), a.postSession)
+}
+
+func (s api) postUser(ctx context.Context, in *emailInput) (*struct{}, error) {
 	return nil, s.SignUp(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), origin(ctx))
 }
 
-func (s *Service) postRecovery(ctx context.Context, in *emailInput) (*struct{}, error) {
+func (s api) postRecovery(ctx context.Context, in *emailInput) (*struct{}, error) {
 	return nil, s.Recover(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), origin(ctx))
 }
 
-func (s *Service) postConfirmation(ctx context.Context, in *confirmInput) (*createdUser, error) {
+func (s api) postConfirmation(ctx context.Context, in *confirmInput) (*createdUser, error) {
 	locale := in.Body.Locale
 	if locale == "" {
 		locale = web.Locale(in.AcceptLanguage)
@@ -208,10 +225,11 @@ func (s *Service) postConfirmation(ctx context.Context, in *confirmInput) (*crea
 	if err != nil {
 		return nil, err
 	}
-	return &createdUser{Location: "/v1/users/me", userOutput: *newUserOutput(a)}, nil
+	made := newUserOutput(a)
+	return &createdUser{Location: "/v1/users/me", ETag: made.ETag, Body: made.Body}, nil
 }
 
-func (s *Service) getMe(ctx context.Context, _ *struct{}) (*userOutput, error) {
+func (s api) getMe(ctx context.Context, _ *struct{}) (*userOutput, error) {
 	a, err := s.Account(ctx, caller(ctx).Account)
 	if err != nil {
 		return nil, err
@@ -219,7 +237,7 @@ func (s *Service) getMe(ctx context.Context, _ *struct{}) (*userOutput, error) {
 	return newUserOutput(a), nil
 }
 
-func (s *Service) patchMe(ctx context.Context, in *editInput) (*userOutput, error) {
+func (s api) patchMe(ctx context.Context, in *editInput) (*userOutput, error) {
 	version, err := ifMatch(in.IfMatch)
 	if err != nil {
 		return nil, err
@@ -231,27 +249,27 @@ func (s *Service) patchMe(ctx context.Context, in *editInput) (*userOutput, erro
 	return newUserOutput(a), nil
 }
 
-func (s *Service) deleteMe(ctx context.Context, _ *struct{}) (*struct{}, error) {
-	return nil, s.challenged(s.DeleteAccount(ctx, caller(ctx)))
+func (s api) deleteMe(ctx context.Context, _ *struct{}) (*struct{}, error) {
+	return nil, s.challenged(ctx, s.DeleteAccount(ctx, caller(ctx)))
 }
 
-func (s *Service) putPassword(ctx context.Context, in *passwordInput) (*struct{}, error) {
-	return nil, s.challenged(s.ChangePassword(ctx, caller(ctx), in.Body.Current, in.Body.New))
+func (s api) putPassword(ctx context.Context, in *passwordInput) (*struct{}, error) {
+	return nil, s.challenged(ctx, s.ChangePassword(ctx, caller(ctx), in.Body.Current, in.Body.New))
 }
 
-func (s *Service) postAddressChange(ctx context.Context, in *emailInput) (*struct{}, error) {
-	return nil, s.challenged(s.ChangeAddress(ctx, caller(ctx), in.Body.Email))
+func (s api) postAddressChange(ctx context.Context, in *emailInput) (*struct{}, error) {
+	return nil, s.challenged(ctx, s.ChangeAddress(ctx, caller(ctx), in.Body.Email))
 }
 
-func (s *Service) postAddressConfirmation(ctx context.Context, in *tokenInput) (*struct{}, error) {
+func (s api) postAddressConfirmation(ctx context.Context, in *tokenInput) (*struct{}, error) {
 	return nil, s.ConfirmAddress(ctx, in.Body.Token, origin(ctx))
 }
 
-func (s *Service) postReset(ctx context.Context, in *resetInput) (*struct{}, error) {
+func (s api) postReset(ctx context.Context, in *resetInput) (*struct{}, error) {
 	return nil, s.ResetPassword(ctx, in.Body.Token, in.Body.Password, origin(ctx))
 }
 
-func (s *Service) listEvents(ctx context.Context, in *pageInput) (*eventsOutput, error) {
+func (s api) listEvents(ctx context.Context, in *pageInput) (*eventsOutput, error) {
 	events, next, err := s.Activity(ctx, caller(ctx).Account, in.Cursor, in.Limit)
 	if err != nil {
 		return nil, err
@@ -277,11 +295,11 @@ func actor(e audit.Event) string {
 	return "system"
 }
 
-func (s *Service) postSession(ctx context.Context, in *signInInput) (*signInOutput, error) {
+func (s api) postSession(ctx context.Context, in *signInInput) (*signInOutput, error) {
 	byCookie := in.Body.Transport == "cookie"
 	deviceToken := in.Body.DeviceToken
 	if deviceToken == "" {
-		deviceToken = cookieValue(in.Cookie, s.deps.Cookies.Device())
+		deviceToken = cookieValue(in.Cookie, s.cookies.Device())
 	}
 	signed, err := s.SignIn(ctx, SignIn{
 		Identifier: in.Body.Identifier, Password: in.Body.Password, DeviceToken: deviceToken, Origin: origin(ctx),
@@ -296,8 +314,8 @@ func (s *Service) postSession(ctx context.Context, in *signInInput) (*signInOutp
 	}
 	out.Body.RefreshToken = ""
 	out.SetCookie = []string{
-		s.deps.Cookies.RefreshCookie(signed.Tokens.Refresh, signed.Tokens.RefreshExpiresIn).String(),
-		s.deps.Cookies.DeviceCookie(signed.DeviceToken, s.cfg.DeviceLifetime).String(),
+		s.cookies.RefreshCookie(signed.Tokens.Refresh, signed.Tokens.RefreshExpiresIn).String(),
+		s.cookies.DeviceCookie(signed.DeviceToken, s.cfg.DeviceLifetime).String(),
 	}
 	return out, nil
 }
@@ -315,11 +333,11 @@ func cookieValue(header, name string) string {
 	return ""
 }
 
-// challenged adds the step-up challenge of RFC 9470 to a refusal for want of a recent sign-in.
-func (s *Service) challenged(err error) error {
+// challenged adds the step-up challenge (RFC 9470) to a refusal for want of a recent sign-in.
+func (s api) challenged(ctx context.Context, err error) error {
 	if !errors.Is(err, ErrRecentSignIn) {
 		return err
 	}
-	return ErrRecentSignIn.Challenge(`Bearer error="insufficient_user_authentication", error_description="` +
-		ErrRecentSignIn.Message() + `", max_age=` + strconv.Itoa(int(s.cfg.RecentSignIn.Seconds())))
+	_, header, _ := auth.Challenge(auth.RequireRecent(auth.FromContext(ctx), s.cfg.RecentSignIn, s.deps.Clock()))
+	return ErrRecentSignIn.Challenge(header)
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
-	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/keyring"
@@ -64,10 +63,12 @@ type world struct {
 	box      *mail.Mailbox
 	sessions *session.Service
 	verifier *auth.Verifier
+	compose  mail.Composer
+	ring     *keyring.Keyring
 }
 
 // option changes what a world is made of.
-type option func(*identity.Config, *identity.Deps)
+type option func(*world, *identity.Config, *identity.Deps)
 
 // each runs a test on every engine.
 func each(t *testing.T, fn func(w *world), options ...option) {
@@ -82,6 +83,7 @@ func newWorld(t *testing.T, db *sqldb.DB, options ...option) *world {
 	log := slog.New(slog.DiscardHandler)
 	ring, err := keyring.Open(t.Context(), db, keyring.Config{MasterKeyFile: filepath.Join(t.TempDir(), "master.key"), Create: true}, w.clock.Now)
 	w.must(err)
+	w.ring = ring
 	tokens, err := token.New(token.DefaultConfig(), token.Deps{DB: db, Keyring: ring, Issuer: issuer, Clock: w.clock.Now, Log: log})
 	w.must(err)
 	w.must(tokens.Load(t.Context()))
@@ -108,14 +110,15 @@ func newWorld(t *testing.T, db *sqldb.DB, options ...option) *world {
 	w.must(err)
 	cfg := identity.DefaultConfig()
 	deps := identity.Deps{DB: db, Hasher: hasher, Policy: policy, Sessions: w.sessions, Audit: trail, Mail: w.queue,
-		Limiter: ratelimit.Off{}, Web: renderer, Cookies: httpd.Cookies{Secure: true}, Issuer: issuer, Limits: true,
+		Limiter: ratelimit.Off{}, Issuer: issuer, Limits: true,
 		Clock: w.clock.Now, Log: log}
 	for _, o := range options {
-		o(&cfg, &deps)
+		o(w, &cfg, &deps)
 	}
 	w.Service, err = identity.New(cfg, deps)
 	w.must(err)
-	w.queue.Handle("", w.Compose)
+	w.compose = identity.NewLetters(w.Service, renderer).Compose
+	w.queue.Handle("", w.compose)
 	return w
 }
 

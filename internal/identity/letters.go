@@ -41,10 +41,19 @@ const (
 	pathSessions       = "/account/sessions"
 )
 
+// Letters writes the mails of this package, in the words of package web.
+type Letters struct {
+	*Service
+	web *web.Renderer
+}
+
+// NewLetters returns the composer of the letters that people's accounts cause.
+func NewLetters(people *Service, words *web.Renderer) Letters { return Letters{people, words} }
+
 // Compose turns a letter into the mail to send, or into nil when there is nobody to send it to. One-time links are made
 // here, on delivery: a link exists only once its mail does, and answering the request that asked for it took the same time
 // whoever was named. It implements mail.Composer.
-func (s *Service) Compose(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+func (s Letters) Compose(ctx context.Context, l mail.Letter) (*mail.Message, error) {
 	switch l.Kind {
 	case letterSignUp:
 		return s.composeSignUp(ctx, l)
@@ -58,7 +67,7 @@ func (s *Service) Compose(ctx context.Context, l mail.Letter) (*mail.Message, er
 	return s.composeNotice(ctx, l)
 }
 
-func (s *Service) composeSignUp(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+func (s Letters) composeSignUp(ctx context.Context, l mail.Letter) (*mail.Message, error) {
 	addr, err := mail.ParseAddress(l.Address)
 	if err != nil {
 		return nil, nil
@@ -79,15 +88,19 @@ func (s *Service) composeSignUp(ctx context.Context, l mail.Letter) (*mail.Messa
 	return s.render(letterSignUp, addr.Spec, l.Locale, web.MailData{Link: link, Until: s.deps.Clock().Add(s.cfg.ConfirmationLifetime)})
 }
 
-func (s *Service) composeRecovery(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+func (s Letters) composeRecovery(ctx context.Context, l mail.Letter) (*mail.Message, error) {
 	addr, err := mail.ParseAddress(l.Address)
 	if err != nil {
 		return nil, nil
 	}
 	a, err := accountByAddress(ctx, s.deps.DB.Reader(), addr.Key)
-	if errors.Is(err, ErrNotFound) || (err == nil && a.Status != Active) {
+	if errors.Is(err, ErrNotFound) || (err == nil && !a.mayGetLink(l)) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	err = s.deps.Audit.Append(ctx, s.deps.DB.Writer(), audit.Event{At: l.CreatedAt, Account: a.ID, Action: "password.reset_requested"})
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +113,7 @@ func (s *Service) composeRecovery(ctx context.Context, l mail.Letter) (*mail.Mes
 		Until: s.deps.Clock().Add(s.cfg.RecoveryLifetime)})
 }
 
-func (s *Service) composeAddressChange(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+func (s Letters) composeAddressChange(ctx context.Context, l mail.Letter) (*mail.Message, error) {
 	addr, err := mail.ParseAddress(l.Address)
 	if err != nil {
 		return nil, nil
@@ -111,7 +124,7 @@ func (s *Service) composeAddressChange(ctx context.Context, l mail.Letter) (*mai
 		return nil, err
 	}
 	a, err := loadAccount(ctx, s.deps.DB.Reader(), l.Account)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) || (err == nil && !a.mayGetLink(l)) {
 		return nil, nil
 	}
 	if err != nil {
@@ -126,13 +139,9 @@ func (s *Service) composeAddressChange(ctx context.Context, l mail.Letter) (*mai
 		Until: s.deps.Clock().Add(s.cfg.ConfirmationLifetime)})
 }
 
-func (s *Service) composeLocked(ctx context.Context, l mail.Letter) (*mail.Message, error) {
-	key, isAddress := identifierKey(l.Data["identifier"])
-	query := accountByUserName
-	if isAddress {
-		query = accountByEmail
-	}
-	a, err := sqldb.One(ctx, s.deps.DB.Reader(), scanAccount, query, key)
+func (s Letters) composeLocked(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+	id := parseIdentifier(l.Data["identifier"])
+	a, err := sqldb.One(ctx, s.deps.DB.Reader(), scanAccount, id.query, id.arg)
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return nil, nil
 	}
@@ -154,7 +163,7 @@ func (s *Service) composeLocked(ctx context.Context, l mail.Letter) (*mail.Messa
 
 // composeNotice tells an owner what happened. The address is the one the letter names (an account may be gone, or have a
 // new address), else the account's.
-func (s *Service) composeNotice(ctx context.Context, l mail.Letter) (*mail.Message, error) {
+func (s Letters) composeNotice(ctx context.Context, l mail.Letter) (*mail.Message, error) {
 	a, err := loadAccount(ctx, s.deps.DB.Reader(), l.Account)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
@@ -176,6 +185,12 @@ func (s *Service) composeNotice(ctx context.Context, l mail.Letter) (*mail.Messa
 	return s.render(l.Kind, to, localeOf(a, l), data)
 }
 
+// mayGetLink refuses a link that was asked for before the password changed: that change was to end whatever a thief had
+// prepared, and a letter may have waited.
+func (a Account) mayGetLink(l mail.Letter) bool {
+	return a.Status == Active && !l.CreatedAt.Before(a.PasswordChangedAt)
+}
+
 func localeOf(a Account, l mail.Letter) string {
 	if l.Locale != "" {
 		return l.Locale
@@ -184,7 +199,7 @@ func localeOf(a Account, l mail.Letter) string {
 }
 
 // link stores a one-time link and spells it out.
-func (s *Service) link(ctx context.Context, c confirmation, path string, lifetime time.Duration) (string, error) {
+func (s Letters) link(ctx context.Context, c confirmation, path string, lifetime time.Duration) (string, error) {
 	token, err := c.issue(ctx, s.deps.DB.Writer(), s.deps.Clock(), lifetime)
 	if err != nil {
 		return "", fmt.Errorf("make a %s link: %w", c.purpose, err)
@@ -192,9 +207,9 @@ func (s *Service) link(ctx context.Context, c confirmation, path string, lifetim
 	return s.deps.Issuer + path + "?token=" + token, nil
 }
 
-func (s *Service) render(kind, to, locale string, data web.MailData) (*mail.Message, error) {
+func (s Letters) render(kind, to, locale string, data web.MailData) (*mail.Message, error) {
 	data.Issuer = s.deps.Issuer
-	subject, text, html, err := s.deps.Web.Mail(locale, kind, data)
+	subject, text, html, err := s.web.Mail(locale, kind, data)
 	if err != nil {
 		return nil, fmt.Errorf("render mail %s: %w", kind, err)
 	}

@@ -48,6 +48,9 @@ func (s *Service) SetStatus(ctx context.Context, account string, status Status) 
 		if err != nil || status == Active {
 			return err
 		}
+		if err := dropPrepared(ctx, tx, account); err != nil {
+			return err
+		}
 		return s.deps.Sessions.EndAllTx(ctx, tx, account, "", session.AccountDisabled)
 	})
 	if err != nil {

@@ -16,7 +16,11 @@ import (
 
 // pages are the use cases in a browser. A handler parses its form, calls the service and shows a page; nothing is decided
 // here.
-type pages struct{ *Service }
+type pages struct {
+	*Service
+	web     *web.Renderer
+	cookies httpd.Cookies
+}
 
 // visitor is the person that a page session cookie proves; nil when nobody is signed in.
 type visitor struct {
@@ -30,8 +34,8 @@ type (
 )
 
 // MountPages adds the pages. Protection of unsafe requests against other origins is httpd's, for every route alike.
-func (s *Service) MountPages(mux *http.ServeMux) {
-	p := pages{s}
+func (s *Service) MountPages(mux *http.ServeMux, renderer *web.Renderer, cookies httpd.Cookies) {
+	p := pages{s, renderer, cookies}
 	for pattern, h := range map[string]openPage{
 		"GET /{$}":                   p.home,
 		"GET /sign-up":               p.signUpForm,
@@ -51,7 +55,7 @@ func (s *Service) MountPages(mux *http.ServeMux) {
 		"POST " + pathConfirmAddress: p.confirmAddress,
 		"POST /password-check":       p.passwordCheck,
 	} {
-		mux.Handle(pattern, httpd.WithErrors(s.deps.Web.Fault, p.open(h)))
+		mux.Handle(pattern, httpd.WithErrors(renderer.Fault, p.open(h)))
 	}
 	for pattern, h := range map[string]accountPage{
 		"GET " + pathAccount:                   p.account,
@@ -70,7 +74,7 @@ func (s *Service) MountPages(mux *http.ServeMux) {
 		"GET " + pathDelete:                    p.recently(p.deleteForm),
 		"POST " + pathDelete:                   p.recently(p.delete),
 	} {
-		mux.Handle(pattern, httpd.WithErrors(s.deps.Web.Fault, p.own(h)))
+		mux.Handle(pattern, httpd.WithErrors(renderer.Fault, p.own(h)))
 	}
 }
 
@@ -128,7 +132,7 @@ func (p pages) recently(h accountPage) accountPage {
 
 // visitor reads the session cookie. No cookie is no error.
 func (p pages) visitor(r *http.Request) (*visitor, error) {
-	cookie, err := r.Cookie(p.deps.Cookies.Session())
+	cookie, err := r.Cookie(p.cookies.Session())
 	if err != nil {
 		return nil, nil
 	}
@@ -154,10 +158,10 @@ func signedOut(err error) bool {
 
 // remember gives the browser its session cookie. The cookie outlives the session, whose end the server decides.
 func (p pages) remember(w http.ResponseWriter, cookie string) {
-	http.SetCookie(w, p.deps.Cookies.SessionCookie(cookie, p.cfg.DeviceLifetime))
+	http.SetCookie(w, p.cookies.SessionCookie(cookie, p.cfg.DeviceLifetime))
 }
 
-func (p pages) forget(w http.ResponseWriter) { http.SetCookie(w, p.deps.Cookies.SessionCookie("", 0)) }
+func (p pages) forget(w http.ResponseWriter) { http.SetCookie(w, p.cookies.SessionCookie("", 0)) }
 
 // stranger is the request without its visitor, for the page that follows signing out.
 func stranger(r *http.Request) *http.Request {
@@ -190,7 +194,7 @@ var errForm = fault.New(fault.Malformed, "identity.form", "The form could not be
 
 // show writes a page; show again writes it with what was wrong, where the person can put that right here.
 func (p pages) show(w http.ResponseWriter, r *http.Request, page web.Page) error {
-	return p.deps.Web.Page(w, r, http.StatusOK, page)
+	return p.web.Page(w, r, http.StatusOK, page)
 }
 
 func (p pages) again(w http.ResponseWriter, r *http.Request, err error, page func(web.Form) web.Page) error {
@@ -201,7 +205,7 @@ func (p pages) again(w http.ResponseWriter, r *http.Request, err error, page fun
 		return err
 	}
 	f.SetHeaders(w.Header())
-	return p.deps.Web.Page(w, r, f.Status(), page(web.Form{Fault: whole(f), Errors: p.fieldErrors(f)}))
+	return p.web.Page(w, r, f.Status(), page(web.Form{Fault: whole(f), Errors: p.fieldErrors(f)}))
 }
 
 // whole is a fault without its fields, which the form shows one by one.
@@ -282,5 +286,5 @@ func (p pages) passwordCheck(w http.ResponseWriter, r *http.Request, v *visitor)
 	for i, v := range violations {
 		objections[i] = web.FieldError{Code: v.Code, Args: v.Args, Message: v.Message()}
 	}
-	return p.deps.Web.PasswordCheck(w, r, objections)
+	return p.web.PasswordCheck(w, r, objections)
 }

@@ -20,7 +20,7 @@ func (p pages) signUp(w http.ResponseWriter, r *http.Request, _ *visitor) error 
 		return err
 	}
 	email := f.Get("email")
-	if err := p.SignUp(r.Context(), email, p.deps.Web.Lang(r), origin(r.Context())); err != nil {
+	if err := p.SignUp(r.Context(), email, p.web.Lang(r), origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page { return web.SignUp{Form: form, Email: email} })
 	}
 	return p.show(w, r, web.SignUpSent{Email: email, Lifetime: p.cfg.ConfirmationLifetime})
@@ -45,7 +45,7 @@ func (p pages) confirm(w http.ResponseWriter, r *http.Request, _ *visitor) error
 	if err != nil {
 		return err
 	}
-	n := NewAccount{Name: f.Get("name"), UserName: f.Get("user_name"), Password: f.Get("new_password"), Locale: p.deps.Web.Lang(r)}
+	n := NewAccount{Name: f.Get("name"), UserName: f.Get("user_name"), Password: f.Get("new_password"), Locale: p.web.Lang(r)}
 	if _, err := p.ConfirmSignUp(r.Context(), token, n, origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.Confirm{Form: form, Token: token, Email: email, Name: n.Name, UserName: n.UserName, Rules: p.rules()}
@@ -77,7 +77,7 @@ func (p pages) signIn(w http.ResponseWriter, r *http.Request, v *visitor) error 
 		return err
 	}
 	in := SignIn{Identifier: f.Get("identifier"), Password: f.Get("password"), Browser: true, Origin: origin(r.Context())}
-	if c, err := r.Cookie(p.deps.Cookies.Device()); err == nil {
+	if c, err := r.Cookie(p.cookies.Device()); err == nil {
 		in.DeviceToken = c.Value
 	}
 	if v != nil {
@@ -90,7 +90,7 @@ func (p pages) signIn(w http.ResponseWriter, r *http.Request, v *visitor) error 
 		})
 	}
 	p.remember(w, signed.Cookie)
-	http.SetCookie(w, p.deps.Cookies.DeviceCookie(signed.DeviceToken, p.cfg.DeviceLifetime))
+	http.SetCookie(w, p.cookies.DeviceCookie(signed.DeviceToken, p.cfg.DeviceLifetime))
 	return see(w, r, returnTo(f.Get("return_to")), nil)
 }
 
@@ -115,7 +115,7 @@ func (p pages) recover(w http.ResponseWriter, r *http.Request, _ *visitor) error
 		return err
 	}
 	email := f.Get("email")
-	if err := p.Recover(r.Context(), email, p.deps.Web.Lang(r), origin(r.Context())); err != nil {
+	if err := p.Recover(r.Context(), email, p.web.Lang(r), origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page { return web.Recover{Form: form, Email: email} })
 	}
 	return p.show(w, r, web.RecoverSent{Email: email, Lifetime: p.cfg.RecoveryLifetime})
@@ -164,7 +164,7 @@ func (p pages) setup(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	}
 	token := f.Get("token")
 	n := NewAccount{Email: f.Get("email"), Name: f.Get("name"), UserName: f.Get("user_name"),
-		Password: f.Get("new_password"), Locale: p.deps.Web.Lang(r)}
+		Password: f.Get("new_password"), Locale: p.web.Lang(r)}
 	if _, err := p.SetUp(r.Context(), token, n, origin(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.Setup{Form: form, Token: token, Email: n.Email, Name: n.Name, UserName: n.UserName, Rules: p.rules()}

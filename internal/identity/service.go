@@ -13,13 +13,11 @@ import (
 
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/fault"
-	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
-	"github.com/sumunio/sumun/internal/web"
 )
 
 //go:embed migrations
@@ -37,8 +35,6 @@ type Deps struct {
 	Audit    *audit.Log
 	Mail     *mail.Queue
 	Limiter  ratelimit.Limiter
-	Web      *web.Renderer
-	Cookies  httpd.Cookies
 	Issuer   string // public address, without a trailing slash; links in mails begin with it
 	Limits   bool   // false: no attempt is refused (load tests)
 	Clock    func() time.Time
@@ -160,26 +156,26 @@ func (s *Service) allowLink(ctx context.Context, from audit.Origin) error {
 
 // admitMail bounds mails to addresses that anybody may name. send is false when the address had its share: to say so would
 // tell strangers who asked before them.
-func (s *Service) admitMail(ctx context.Context, addressKey string, from audit.Origin) (send bool, err error) {
+func (s *Service) admitMail(ctx context.Context, kind, addressKey string, from audit.Origin) (send bool, err error) {
 	if err := s.allow(ctx, allowance{"mails.client", string(networkKey(from.Address)), s.cfg.Requests.MailsPerClient}); err != nil {
 		return false, err
 	}
-	err = s.allow(ctx, allowance{"mails.address", addressKey, s.cfg.Requests.MailsPerAddress})
+	err = s.allow(ctx, allowance{"mails." + kind, addressKey, s.cfg.Requests.MailsPerAddress})
 	if errors.Is(err, ErrTooManyRequests) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// checkPassword applies the policy to a new password.
-func (s *Service) checkPassword(pw string, who password.Person) error {
+// checkPassword applies the policy to a new password, which came in the named field.
+func (s *Service) checkPassword(field, pw string, who password.Person) error {
 	violations := s.deps.Policy.Check(pw, who)
 	if len(violations) == 0 {
 		return nil
 	}
 	fields := make([]fault.Field, len(violations))
 	for i, v := range violations {
-		fields[i] = v.Field("password")
+		fields[i] = v.Field(field)
 	}
 	return ErrPasswordPolicy.WithFields(fields...)
 }

@@ -34,51 +34,76 @@ type SignedIn struct {
 	DeviceToken string
 }
 
-// identifierKey folds what was typed into what is looked up: addresses by their key, user names in lower case.
-func identifierKey(typed string) (key string, isAddress bool) {
+// identifier is what somebody typed to sign in, folded into what is looked up and counted. What can be neither an address nor
+// a user name finds nobody, and is counted all the same.
+type identifier struct {
+	key   string // of the attempts
+	query string
+	arg   string
+}
+
+func parseIdentifier(typed string) identifier {
 	typed = strings.TrimSpace(typed)
 	if addr, err := mail.ParseAddress(typed); err == nil {
-		return addr.Key, true
+		return identifier{key: addr.Key, query: accountByEmail, arg: addr.Key}
 	}
-	return strings.ToLower(norm.NFKC.String(typed)), false
+	_, key, err := parseUserName(norm.NFKC.String(typed))
+	if err != nil {
+		return identifier{key: strings.ToLower(typed), query: accountByUserName}
+	}
+	return identifier{key: key, query: accountByUserName, arg: key}
 }
 
 const maxIdentifier = 254
 
 // SignIn proves a password and starts a session. Every failure is ErrCredentials, after the same work and time, whether
 // or not the account exists; too many are ErrTooManyAttempts, likewise. ErrDisabled is told only to who knows the password.
+// Whatever is not the person's fault (ErrBusy, an outage) costs no attempt.
 func (s *Service) SignIn(ctx context.Context, in SignIn) (SignedIn, error) {
-	if len(in.Identifier) > maxIdentifier || len(in.DeviceToken) > maxSecretBytes {
+	if len(in.Identifier) > maxIdentifier {
 		return SignedIn{}, ErrCredentials
 	}
-	key, isAddress := identifierKey(in.Identifier)
-	account, known, err := s.candidate(ctx, key, isAddress, in.DeviceToken)
+	if len(in.DeviceToken) > maxSecretBytes {
+		in.DeviceToken = "" // not one of ours
+	}
+	id := parseIdentifier(in.Identifier)
+	account, known, err := s.candidate(ctx, id, in.DeviceToken)
 	if err != nil {
 		return SignedIn{}, err
 	}
-	taken, err := s.takeAttempts(ctx, key, known, in)
+	attempt, err := s.takeAttempt(ctx, id, known, in)
 	if err != nil {
 		return SignedIn{}, err
 	}
-	newHash, err := s.prove(ctx, account, in.Password)
+	out, err := s.admit(ctx, entry{in: in, account: account, knownDevice: known})
+	switch {
+	case errors.Is(err, ErrCredentials):
+		return SignedIn{}, errors.Join(err, s.countFailure(ctx, id, known, attempt, in.Origin))
+	case err != nil:
+		s.forgive(ctx, attempt)
+		return SignedIn{}, err
+	}
+	return out, nil
+}
+
+// admit is a sign-in whose attempt has been counted.
+func (s *Service) admit(ctx context.Context, e entry) (SignedIn, error) {
+	newHash, err := s.prove(ctx, e.account, e.in.Password)
 	if err != nil {
 		return SignedIn{}, err
 	}
-	if account.Status != Active {
+	if e.account.Status != Active {
 		return SignedIn{}, ErrDisabled
 	}
-	return s.enter(ctx, entry{in: in, account: account, knownDevice: known, newHash: newHash, taken: taken})
+	e.newHash = newHash
+	return s.enter(ctx, e)
 }
 
 // candidate looks up the account that an identifier names and whether it knows the device. An account that does not
 // exist costs the same statements and is the zero Account.
-func (s *Service) candidate(ctx context.Context, key string, isAddress bool, deviceToken string) (Account, bool, error) {
-	query := accountByUserName
-	if isAddress {
-		query = accountByEmail
-	}
+func (s *Service) candidate(ctx context.Context, id identifier, deviceToken string) (Account, bool, error) {
 	q := s.deps.DB.Reader()
-	a, err := sqldb.One(ctx, q, scanAccount, query, key)
+	a, err := sqldb.One(ctx, q, scanAccount, id.query, id.arg)
 	if err != nil && !errors.Is(err, sqldb.ErrNotFound) {
 		return Account{}, false, err
 	}
@@ -86,38 +111,34 @@ func (s *Service) candidate(ctx context.Context, key string, isAddress bool, dev
 	return a, n > 0, err
 }
 
-// takenAttempts are the counters that this attempt was counted on.
-type takenAttempts struct{ aimedAt, network attemptKey }
-
-// takeAttempts counts the attempt before it is made. A device that the account knows has a counter of its own: strangers
-// who lock the account do not lock out its owner.
-func (s *Service) takeAttempts(ctx context.Context, identifier string, knownDevice bool, in SignIn) (takenAttempts, error) {
-	t := takenAttempts{aimedAt: newAttemptKey("account", identifier), network: networkKey(in.Origin.Address)}
+// takeAttempt counts the attempt on the account before it is made. A device that the account knows has a share of its own and
+// is not held up by its network: strangers who lock the account, or the network, do not lock out its owner.
+func (s *Service) takeAttempt(ctx context.Context, id identifier, knownDevice bool, in SignIn) (taken, error) {
 	if knownDevice {
-		t.aimedAt = newAttemptKey("device", identifier, in.DeviceToken)
+		return s.attempts.take(ctx, newAttemptKey("device", id.key, in.DeviceToken), s.cfg.Attempts.Account)
 	}
-	limits := s.cfg.Attempts
-	if _, err := s.attempts.take(ctx, t.network, limits.Address); err != nil {
-		return t, err
+	if err := s.attempts.check(ctx, networkKey(in.Origin.Address)); err != nil {
+		return taken{}, err
 	}
-	count, err := s.attempts.take(ctx, t.aimedAt, limits.Account)
-	if err != nil {
-		return t, err
-	}
-	if count == limits.Account.LockAfter {
-		return t, s.tellLocked(ctx, identifier, in.Origin)
-	}
-	return t, nil
+	return s.attempts.take(ctx, accountKey(id.key), s.cfg.Attempts.Account)
 }
 
-// tellLocked writes to whoever has the identifier that sign-in is locked. The letter's composer finds out whether
-// anybody has.
-func (s *Service) tellLocked(ctx context.Context, identifier string, from audit.Origin) error {
-	until := s.deps.Clock().Add(s.cfg.Attempts.Account.LockFor)
+// countFailure is for a wrong password: the network is charged with it, and whoever has the identifier is told when it locked.
+func (s *Service) countFailure(ctx context.Context, id identifier, knownDevice bool, attempt taken, from audit.Origin) error {
+	if !knownDevice {
+		_, err := s.attempts.take(ctx, networkKey(from.Address), s.cfg.Attempts.Address)
+		if err != nil && !errors.Is(err, ErrTooManyAttempts) {
+			return err
+		}
+	}
+	if !attempt.locks() {
+		return nil
+	}
+	until := s.deps.Clock().Add(attempt.limit.LockFor)
 	err := s.deps.Mail.Enqueue(ctx, s.deps.DB.Writer(), mail.Letter{
 		Kind: letterLocked, CreatedAt: s.deps.Clock(),
 		Data: map[string]string{
-			"identifier": identifier, "until": until.UTC().Format(time.RFC3339), "from": addrText(from.Address),
+			"identifier": id.key, "until": until.UTC().Format(time.RFC3339), "from": addrText(from.Address),
 			"device": session.DeviceLabel(from.UserAgent),
 		},
 	})
@@ -126,6 +147,17 @@ func (s *Service) tellLocked(ctx context.Context, identifier string, from audit.
 	}
 	return err
 }
+
+// forgive gives an attempt back, also when who made it has gone meanwhile.
+func (s *Service) forgive(ctx context.Context, attempt taken) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgiveTimeout)
+	defer cancel()
+	if err := s.attempts.giveBack(ctx, attempt); err != nil {
+		s.deps.Log.WarnContext(ctx, "an attempt that was not a wrong password stays counted", "error", err)
+	}
+}
+
+const forgiveTimeout = 2 * time.Second
 
 // prove checks the password, and answers a new hash if the stored one is weaker than today's.
 func (s *Service) prove(ctx context.Context, a Account, pw string) (newHash string, err error) {
@@ -158,8 +190,7 @@ type entry struct {
 	in          SignIn
 	account     Account
 	knownDevice bool
-	newHash     string
-	taken       takenAttempts
+	newHash     string // "": the stored one is good enough
 }
 
 func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
@@ -188,20 +219,28 @@ func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
 		return SignedIn{}, err
 	}
 	s.deps.Mail.Wake()
-	if old := e.in.Replaces; old.ID != "" {
-		// The browser forgets the old cookie with this answer; nobody holds it if the process dies just here.
-		if err := s.deps.Sessions.End(ctx, old.Subject, old.ID, session.SignedOut); err != nil && !errors.Is(err, session.ErrNotFound) {
-			return SignedIn{}, err
-		}
-	}
+	s.endReplaced(ctx, e.in.Replaces)
 	s.applied(ctx)
 	return out, nil
+}
+
+// endReplaced ends the page session that the browser had before. It forgets the old cookie with this answer, so nobody holds
+// that session if ending it does not work.
+func (s *Service) endReplaced(ctx context.Context, old session.Session) {
+	if old.ID == "" {
+		return
+	}
+	err := s.deps.Sessions.End(ctx, old.Subject, old.ID, session.SignedOut)
+	if err != nil && !errors.Is(err, session.ErrNotFound) {
+		s.deps.Log.WarnContext(ctx, "the session that a sign-in replaces is not ended", "session", old.ID, "error", err)
+	}
 }
 
 // markSignIn holds the account's row for the transaction: a password change, a reset or a disabling either came before and
 // refuses this sign-in, or comes after and ends its session.
 func (s *Service) markSignIn(ctx context.Context, tx sqldb.Tx, e entry) error {
-	res, err := tx.ExecContext(ctx, markSignIn, sqldb.Micros(s.deps.Clock()), e.account.ID, e.account.passwordHash)
+	a := e.account
+	res, err := tx.ExecContext(ctx, markSignIn, sqldb.Micros(s.deps.Clock()), a.ID, sqldb.Micros(a.PasswordChangedAt))
 	if err != nil {
 		return err
 	}
@@ -209,14 +248,20 @@ func (s *Service) markSignIn(ctx context.Context, tx sqldb.Tx, e entry) error {
 		return errors.Join(err, ErrCredentials)
 	}
 	if e.newHash != "" {
-		if _, err := tx.ExecContext(ctx, upgradePassword, e.newHash, e.account.ID, e.account.passwordHash); err != nil {
+		if _, err := tx.ExecContext(ctx, upgradePassword, e.newHash, a.ID, a.passwordHash); err != nil {
 			return err
 		}
 	}
-	if err := s.attempts.reset(ctx, tx, e.taken.aimedAt); err != nil {
-		return err
+	return s.attempts.empty(ctx, tx, attemptKeys(a, e.in.DeviceToken)...)
+}
+
+// attemptKeys are the buckets of an account, under both of its names, and of one of its devices.
+func attemptKeys(a Account, deviceToken string) []attemptKey {
+	var keys []attemptKey
+	for _, name := range []string{a.emailKey, strings.ToLower(a.UserName)} {
+		keys = append(keys, accountKey(name), newAttemptKey("device", name, deviceToken))
 	}
-	return s.attempts.giveBack(ctx, tx, e.taken.network)
+	return keys
 }
 
 const maxDevices = 50
@@ -290,14 +335,16 @@ func (s *Service) proveCaller(ctx context.Context, c Caller, pw string, wrong er
 	if err != nil {
 		return Account{}, err
 	}
-	key := newAttemptKey("caller", a.ID)
-	if _, err := s.attempts.take(ctx, key, s.cfg.Attempts.Account); err != nil {
+	attempt, err := s.attempts.take(ctx, newAttemptKey("caller", a.ID), s.cfg.Attempts.Account)
+	if err != nil {
 		return Account{}, err
 	}
-	if _, err := s.prove(ctx, a, pw); errors.Is(err, ErrCredentials) {
+	switch _, err := s.prove(ctx, a, pw); {
+	case errors.Is(err, ErrCredentials):
 		return Account{}, wrong
-	} else if err != nil {
+	case err != nil:
+		s.forgive(ctx, attempt)
 		return Account{}, err
 	}
-	return a, s.attempts.reset(ctx, s.deps.DB.Writer(), key)
+	return a, s.attempts.empty(ctx, s.deps.DB.Writer(), attempt.key)
 }

@@ -1,7 +1,9 @@
 package identity_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/identity"
+	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
@@ -33,7 +36,7 @@ func TestFailuresLookAlike(t *testing.T) {
 	each(t, func(w *world) {
 		a := w.person("ada@example.com", "ada")
 		w.must(w.SetStatus(t.Context(), a.ID, identity.Disabled))
-		for _, identifier := range []string{"ada@example.com", "ada", "nobody@example.com", "nobody", "", "a b", "x@"} {
+		for _, identifier := range []string{"ada@example.com", "ada", "nobody@example.com", "nobody", "", "a b", "x@", "a\x00b", "\xff"} {
 			_, err := w.signIn(identifier, otherPW)
 			var f *fault.Fault
 			if !errors.As(err, &f) || f.Code() != identity.ErrCredentials.Code() || f.Message() != identity.ErrCredentials.Message() {
@@ -157,26 +160,105 @@ func TestKnownDeviceIsNotLockedOut(t *testing.T) {
 	})
 }
 
-func TestAttemptsFromOneNetworkAreLimited(t *testing.T) {
+func TestWrongPasswordsFromOneNetworkAreLimited(t *testing.T) {
 	const free = 3
 	each(t, func(w *world) {
-		refused := func(addr string) bool {
-			_, err := w.SignIn(t.Context(), identity.SignIn{Identifier: "u" + addr + "@example.com", Password: otherPW, Origin: from(addr)})
-			return errors.Is(err, identity.ErrTooManyAttempts)
+		w.person("ada@example.com", "")
+		mine := w.signedIn("ada@example.com")
+		attempt := func(email, pw, device, addr string) error {
+			_, err := w.SignIn(t.Context(), identity.SignIn{Identifier: email, Password: pw, DeviceToken: device, Origin: from(addr)})
+			return err
+		}
+		for range 20 { // right passwords cost the network nothing
+			w.must(attempt("ada@example.com", goodPW, mine.DeviceToken, "2001:db8:0:1::1"))
 		}
 		for i := range free + 1 {
-			if refused("2001:db8:0:1::" + string(rune('1'+i%9))) {
-				t.Fatalf("attempt %d is refused", i)
+			err := attempt(fmt.Sprintf("u%d@example.com", i), otherPW, "", fmt.Sprintf("2001:db8:0:1::%d", i))
+			if !errors.Is(err, identity.ErrCredentials) {
+				t.Fatalf("attempt %d is answered %v", i, err)
 			}
 		}
-		if !refused("2001:db8:0:1:ffff::1") {
-			t.Error("another address of the same /64 may go on")
+		if err := attempt("ada@example.com", goodPW, "", "2001:db8:0:1:ffff::1"); !errors.Is(err, identity.ErrTooManyAttempts) {
+			t.Errorf("another address of the same /64 is answered %v", err)
 		}
-		if refused("2001:db8:0:2::1") {
-			t.Error("another /64 is refused")
+		if err := attempt("ada@example.com", goodPW, mine.DeviceToken, "2001:db8:0:1:ffff::1"); err != nil {
+			t.Errorf("a known device is held up by its network: %v", err)
 		}
-	}, func(c *identity.Config, _ *identity.Deps) {
-		c.Attempts.Address.Free, c.Attempts.Address.LockAfter = free, free+5
+		if err := attempt("ada@example.com", goodPW, "", "2001:db8:0:2::1"); err != nil {
+			t.Errorf("another /64 is answered %v", err)
+		}
+		w.clock.advance(free * time.Minute)
+		if err := attempt("u9@example.com", otherPW, "", "2001:db8:0:1::9"); !errors.Is(err, identity.ErrCredentials) {
+			t.Fatal(err)
+		}
+		if err := attempt("ada@example.com", goodPW, "", "2001:db8:0:1::9"); err != nil {
+			t.Errorf("one mistake after the others were forgotten holds the network up: %v", err)
+		}
+	}, func(_ *world, c *identity.Config, _ *identity.Deps) {
+		c.Attempts.Address = identity.AttemptLimit{Free: free, Delay: time.Second, LockAfter: free + 5, LockFor: 5 * time.Minute, Forget: time.Minute}
+	})
+}
+
+// Who is turned away because the service is busy, or down, must not be locked out for it.
+func TestOnlyWrongPasswordsCount(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 30 {
+			// A context that ends stands for everything that is not the person's fault.
+			if _, err := w.SignIn(gone, identity.SignIn{Identifier: "ada@example.com", Password: goodPW, Origin: here}); err == nil {
+				t.Fatal("signed in with a context that has ended")
+			}
+		}
+		if _, err := w.signIn("ada@example.com", goodPW); err != nil {
+			t.Errorf("after failures of ours she is answered %v", err)
+		}
+	})
+}
+
+func TestBusyGateCostsNoAttempt(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		var wg sync.WaitGroup
+		for range 40 {
+			wg.Go(func() { _, _ = w.signIn("ada@example.com", goodPW) })
+		}
+		wg.Wait()
+		w.clock.advance(time.Second)
+		if _, err := w.signIn("ada@example.com", goodPW); err != nil {
+			t.Errorf("after a storm of right passwords she is answered %v", err)
+		}
+	}, func(w *world, _ *identity.Config, d *identity.Deps) {
+		cfg := password.DefaultConfig()
+		cfg.Argon2id = password.Argon2Config{Memory: 64, Time: 1, Parallelism: 1}
+		cfg.FailureTime = time.Millisecond
+		cfg.Gate = password.GateConfig{Concurrency: 1, Queue: 1, Wait: time.Millisecond}
+		hasher, err := password.NewHasher(cfg, w.ring, nil)
+		w.must(err)
+		d.Hasher = hasher
+	})
+}
+
+// The attempt that locks but is right is no reason for a letter.
+func TestRightPasswordIsNotReportedAsLock(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		for range identity.DefaultConfig().Attempts.Account.LockAfter - 1 {
+			_, err := w.signIn("ada@example.com", otherPW)
+			if errors.Is(err, identity.ErrTooManyAttempts) {
+				w.clock.advance(fault.From(err).RetryAfter())
+				_, err = w.signIn("ada@example.com", otherPW)
+			}
+			if !errors.Is(err, identity.ErrCredentials) {
+				t.Fatal(err)
+			}
+		}
+		w.clock.advance(5 * time.Minute)
+		w.signedIn("ada@example.com")
+		if n := len(w.mails("ada@example.com")); n != 1 {
+			t.Errorf("%d mails, want only the sign-up's", n)
+		}
 	})
 }
 
@@ -188,7 +270,7 @@ func TestLimitsOff(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-	}, func(_ *identity.Config, d *identity.Deps) { d.Limits = false })
+	}, func(_ *world, _ *identity.Config, d *identity.Deps) { d.Limits = false })
 }
 
 func TestNewDeviceIsTold(t *testing.T) {
@@ -232,6 +314,26 @@ func TestImportedHashIsUpgradedAtSignIn(t *testing.T) {
 	})
 }
 
+// Two tabs that sign in at once right after an import must both succeed.
+func TestParallelSignInsUpgradeOnce(t *testing.T) {
+	each(t, func(w *world) {
+		a := w.person("ada@example.com", "")
+		old, err := bcrypt.GenerateFromPassword([]byte(goodPW), bcrypt.MinCost)
+		w.must(err)
+		_, err = w.db.Writer().ExecContext(t.Context(), `UPDATE accounts SET password_hash = $1 WHERE id = $2`, string(old), a.ID)
+		w.must(err)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if _, err := w.signIn("ada@example.com", goodPW); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
 // A sign-in that was on its way when the password was reset must not end up with a session.
 func TestSignInRacesWithReset(t *testing.T) {
 	each(t, func(w *world) {
@@ -247,7 +349,11 @@ func TestSignInRacesWithReset(t *testing.T) {
 				}
 			})
 		}
-		wg.Go(func() { w.must(w.ResetPassword(t.Context(), link, otherPW, here)) })
+		wg.Go(func() {
+			if err := w.ResetPassword(t.Context(), link, otherPW, here); err != nil {
+				t.Error(err)
+			}
+		})
 		wg.Wait()
 		close(signed)
 		for in := range signed {
@@ -258,5 +364,5 @@ func TestSignInRacesWithReset(t *testing.T) {
 				t.Errorf("its refresh token is answered %v", err)
 			}
 		}
-	}, func(_ *identity.Config, d *identity.Deps) { d.Limits = false })
+	}, func(_ *world, _ *identity.Config, d *identity.Deps) { d.Limits = false })
 }

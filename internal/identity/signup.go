@@ -42,7 +42,7 @@ func (s *Service) requestLetter(ctx context.Context, kind, email, locale string,
 	if locale, err = parseLocale(locale); err != nil {
 		return err
 	}
-	send, err := s.admitMail(ctx, addr.Key, from)
+	send, err := s.admitMail(ctx, kind, addr.Key, from)
 	if err != nil || !send {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *Service) prepare(ctx context.Context, n NewAccount) (newAccount, error)
 	locale, localeErr := parseLocale(n.Locale)
 	roles, rolesErr := parseRoles(n.Roles)
 	who := password.Person{Email: addr.Spec, UserName: userName, Name: name}
-	policyErr := s.checkPassword(n.Password, who)
+	policyErr := s.checkPassword("password", n.Password, who)
 	if err := joinFaults(emailErr, nameErr, userErr, localeErr, rolesErr, policyErr); err != nil {
 		return newAccount{}, err
 	}

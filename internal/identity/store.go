@@ -104,21 +104,22 @@ func changed(res sql.Result) (bool, error) {
 }
 
 const (
-	// The version in the condition makes two edits of one state conflict; 0 asks for none in particular.
+	// The version in the condition makes two edits of one state conflict.
 	updateProfile = `UPDATE accounts SET name = $1, user_name = $2, user_name_key = $3, locale = $4,
 		version = version + 1, updated_at = $5 WHERE id = $6 AND version = $7`
 	updateAddress = `UPDATE accounts SET email = $1, email_key = $2, email_verified_at = $3,
 		version = version + 1, updated_at = $3 WHERE id = $4`
 	updateStatus = `UPDATE accounts SET status = $1, version = version + 1, updated_at = $2 WHERE id = $3`
-	// The old hash in the condition makes a password change, a reset and a sign-in's upgrade conflict rather than
-	// overwrite one another.
+	// The old time in the condition makes password changes and resets conflict rather than overwrite one another, the old
+	// hash a sign-in's upgrade; the new time is always a later one.
 	updatePassword = `UPDATE accounts SET password_hash = $1, password_changed_at = $2, updated_at = $2
-		WHERE id = $3 AND password_hash = $4`
+		WHERE id = $3 AND password_changed_at = $4`
 	upgradePassword = `UPDATE accounts SET password_hash = $1 WHERE id = $2 AND password_hash = $3`
 	verifyAddress   = `UPDATE accounts SET email_verified_at = $1 WHERE id = $2 AND email_verified_at = 0`
-	// Proves at the moment of commit what the hash proved before: the account still has this password and is active.
+	// Proves at the moment of commit what the hash proved before: the account still has this password, if perhaps a newer
+	// hash of it, and is active.
 	markSignIn = `UPDATE accounts SET last_sign_in_at = $1
-		WHERE id = $2 AND password_hash = $3 AND status = 'active'`
+		WHERE id = $2 AND password_changed_at = $3 AND status = 'active'`
 	deleteAccount = `DELETE FROM accounts WHERE id = $1`
 	countAdmins   = `SELECT COUNT(*) FROM accounts WHERE roles <> '' AND ' ' || roles || ' ' LIKE '% admin %'`
 )
@@ -142,10 +143,9 @@ const (
 		RETURNING purpose, account_id, email, email_key`
 	pendingEmail = `SELECT email FROM confirmations WHERE purpose = 'address' AND account_id = $1 AND expires_at > $2
 		ORDER BY created_at DESC LIMIT 1`
-	dropConfirmationsByAccount = `DELETE FROM confirmations WHERE purpose = $1 AND account_id = $2`
-	dropConfirmationsOf        = `DELETE FROM confirmations WHERE account_id = $1`
-	dropSetup                  = `DELETE FROM confirmations WHERE purpose = 'setup'`
-	sweepConfirmations         = `DELETE FROM confirmations WHERE token_hash IN
+	dropConfirmationsOf = `DELETE FROM confirmations WHERE account_id = $1`
+	dropSetup           = `DELETE FROM confirmations WHERE purpose = 'setup'`
+	sweepConfirmations  = `DELETE FROM confirmations WHERE token_hash IN
 		(SELECT token_hash FROM confirmations WHERE expires_at <= $1 ORDER BY expires_at LIMIT 500)`
 )
 

@@ -106,12 +106,17 @@ func ofKubernetes(name, value string) bool {
 	return serviceVariable.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://")
 }
 
-// readEnv reads the SUMUN_ variables. SUMUN_CONFIG names the file and is the caller's; SUMUN_TEST_ belongs to tests;
+// ofTests recognises the variables by which tests find what they need (CONTRIBUTING.md).
+func ofTests(name string) bool {
+	return strings.HasPrefix(name, Prefix+"TEST_") || strings.HasPrefix(name, Prefix+"E2E_") || name == Prefix+"WYCHEPROOF"
+}
+
+// readEnv reads the SUMUN_ variables. SUMUN_CONFIG names the file and is the caller's, others belong to tests;
 // an empty variable counts as not set, because compose files pass unset variables on as empty ones.
 func (s *Schema) readEnv(environ []string) (assignments []assignment, faults []error) {
 	for _, entry := range slices.Sorted(slices.Values(environ)) {
 		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, Prefix) || name == ConfigVariable || strings.HasPrefix(name, Prefix+"TEST_") || value == "" {
+		if !strings.HasPrefix(name, Prefix) || name == ConfigVariable || ofTests(name) || value == "" {
 			continue
 		}
 		key, known := s.byEnv[name]

@@ -51,11 +51,10 @@ CREATE TABLE confirmations (
 CREATE INDEX confirmations_account ON confirmations (account_id);
 CREATE INDEX confirmations_expiry ON confirmations (expires_at);
 
--- Password attempts by the hash of what they were aimed at or came from.
+-- Password attempts by the hash of what they were aimed at or came from: leaky buckets, empty at drained_at.
 CREATE TABLE attempts (
-    subject    BYTEA   PRIMARY KEY,
-    count      INTEGER NOT NULL,
-    next_at    BIGINT  NOT NULL,
-    expires_at BIGINT  NOT NULL
+    subject    BYTEA  PRIMARY KEY,
+    drained_at BIGINT NOT NULL,
+    next_at    BIGINT NOT NULL
 );
-CREATE INDEX attempts_expiry ON attempts (expires_at);
+CREATE INDEX attempts_drained ON attempts (drained_at);
