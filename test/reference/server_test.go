@@ -28,7 +28,8 @@ func serve(t *testing.T, flags ...string) server {
 	args := append([]string{"serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"}, flags...)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var stdout, stderr output
-	stdout.ready = make(chan struct{})
+	ready := make(chan struct{})
+	stdout.announced = sync.OnceFunc(func() { close(ready) })
 	ended := make(chan int, 1)
 	go func() { ended <- app.Main(ctx, args, bytes.NewReader(nil), &stdout, &stderr, nil) }()
 	t.Cleanup(func() {
@@ -38,7 +39,7 @@ func serve(t *testing.T, flags ...string) server {
 		}
 	})
 	select {
-	case <-stdout.ready:
+	case <-ready:
 	case code := <-ended:
 		ended <- code
 		t.Fatalf("serve ended:\n%s", stderr.String())
@@ -63,11 +64,11 @@ func found(t *testing.T, text, pattern string) string {
 	return match[1]
 }
 
-// output collects what the program prints. The blank line after where to go makes it ready.
+// output collects what the program prints. The blank line after where to go announces that it is ready.
 type output struct {
-	mu    sync.Mutex
-	text  bytes.Buffer
-	ready chan struct{} // nil: nobody waits
+	mu        sync.Mutex
+	text      bytes.Buffer
+	announced func() // nil: nobody waits
 }
 
 // Write implements io.Writer.
@@ -75,9 +76,8 @@ func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.text.Write(p)
-	if o.ready != nil && bytes.Contains(o.text.Bytes(), []byte("Database")) && bytes.HasSuffix(o.text.Bytes(), []byte("\n\n")) {
-		close(o.ready)
-		o.ready = nil
+	if o.announced != nil && bytes.Contains(o.text.Bytes(), []byte("Database")) && bytes.HasSuffix(o.text.Bytes(), []byte("\n\n")) {
+		o.announced()
 	}
 	return len(p), nil
 }
