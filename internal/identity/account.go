@@ -25,6 +25,9 @@ type Edit struct {
 // EditProfile changes what a person may change about themselves. version 0 edits whatever is there; any other must be
 // the account's version, else ErrVersion.
 func (s *Service) EditProfile(ctx context.Context, c Caller, version int64, e Edit) (Account, error) {
+	if err := s.allow(ctx, allowance{"edits", c.Account, s.cfg.Requests.EditsPerAccount}); err != nil {
+		return Account{}, err
+	}
 	for try := 1; ; try++ {
 		a, err := s.editProfile(ctx, c, version, e)
 		if version != 0 || try == maxEdits || !errors.Is(err, ErrVersion) {
@@ -43,8 +46,12 @@ func (s *Service) editProfile(ctx context.Context, c Caller, version int64, e Ed
 		if err != nil {
 			return err
 		}
+		after = a
 		if version != 0 && version != a.Version {
 			return ErrVersion
+		}
+		if valueOr(e.Name, a.Name) == a.Name && valueOr(e.UserName, a.UserName) == a.UserName && valueOr(e.Locale, a.Locale) == a.Locale {
+			return nil // nothing to do, so nothing happened
 		}
 		if err := s.storeProfile(ctx, tx, a, e); err != nil {
 			return err
@@ -202,12 +209,9 @@ func (s *Service) PendingRecovery(ctx context.Context, token string, from audit.
 
 // ResetPassword uses a recovery link. It proves the address, and every session of the account ends.
 func (s *Service) ResetPassword(ctx context.Context, token, next string, from audit.Origin) error {
-	if err := s.allowLink(ctx, from); err != nil {
-		return err
-	}
 	c, err := readConfirmation(ctx, s.deps.DB.Reader(), peekConfirmation, token, purposeRecovery, s.deps.Clock())
 	if err != nil {
-		return err
+		return s.missed(ctx, err, from)
 	}
 	a, err := linkedAccount(ctx, s.deps.DB.Reader(), c)
 	if err != nil {
@@ -254,13 +258,13 @@ func (s *Service) ChangeAddress(ctx context.Context, c Caller, email string) err
 	if addr.Key == a.emailKey {
 		return invalid("email", "email.unchanged", "This is the address of the account already.")
 	}
-	send, err := s.admitMail(ctx, letterAddressChange, addr.Key, c.Origin)
-	if err != nil || !send {
+	kind, err := s.admitMail(ctx, letterAddressChange, addr.Key, c.Origin)
+	if err != nil {
 		return err
 	}
 	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
 		if err := s.deps.Mail.Enqueue(ctx, tx, mail.Letter{
-			Kind: letterAddressChange, Address: addr.Spec, Account: a.ID, Locale: a.Locale, CreatedAt: s.deps.Clock(),
+			Kind: kind, Address: addr.Spec, Account: a.ID, Locale: a.Locale, CreatedAt: s.deps.Clock(),
 		}); err != nil {
 			return err
 		}
@@ -282,27 +286,32 @@ func (s *Service) PendingEmail(ctx context.Context, account string) (string, err
 	return email, err
 }
 
-// PendingAddress tells which address a link would give the account.
-func (s *Service) PendingAddress(ctx context.Context, token string, from audit.Origin) (email string, err error) {
-	return s.pending(ctx, token, purposeAddress, from)
+// PendingAddress tells which address a link would give the caller's account.
+func (s *Service) PendingAddress(ctx context.Context, c Caller, token string) (email string, err error) {
+	link, err := readConfirmation(ctx, s.deps.DB.Reader(), peekConfirmation, token, purposeAddress, s.deps.Clock())
+	if err == nil && link.account != c.Account {
+		err = ErrConfirmation
+	}
+	return link.email, s.missed(ctx, err, c.Origin)
 }
 
-// ConfirmAddress uses a link sent by ChangeAddress; the old address is told.
-func (s *Service) ConfirmAddress(ctx context.Context, token string, from audit.Origin) error {
-	if err := s.allowLink(ctx, from); err != nil {
+// ConfirmAddress uses a link sent by ChangeAddress; the old address is told. The link alone is not enough: it takes a session of
+// the account as well, so that who was signed out meanwhile cannot carry the account away.
+func (s *Service) ConfirmAddress(ctx context.Context, c Caller, token string) error {
+	if _, err := s.PendingAddress(ctx, c, token); err != nil {
 		return err
 	}
 	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
 		now := s.deps.Clock()
-		c, err := readConfirmation(ctx, tx, useConfirmation, token, purposeAddress, now)
+		link, err := readConfirmation(ctx, tx, useConfirmation, token, purposeAddress, now)
 		if err != nil {
 			return err
 		}
-		before, err := linkedAccount(ctx, tx, c)
+		before, err := linkedAccount(ctx, tx, link)
 		if err != nil {
 			return err
 		}
-		return s.storeAddress(ctx, tx, before, c, now, from)
+		return s.storeAddress(ctx, tx, before, link, now, c.Origin)
 	})
 	s.deps.Mail.Wake()
 	return err
@@ -326,9 +335,9 @@ func (s *Service) storeAddress(ctx context.Context, tx sqldb.Tx, before Account,
 	return s.record(ctx, tx, before.ID, "address.changed", from, nil)
 }
 
-// DeleteAccount needs a recent sign-in. The account, its passwords, devices and links are gone at once and its sessions
-// end; the audit trail keeps the bare id until its retention ends.
-func (s *Service) DeleteAccount(ctx context.Context, c Caller) error {
+// DeleteAccount needs a recent sign-in; version is as in EditProfile. The account, its passwords, devices and links are gone at once and its sessions
+// end; the audit trail keeps what it said of it until its retention ends.
+func (s *Service) DeleteAccount(ctx context.Context, c Caller, version int64) error {
 	if err := c.recent(s.deps.Clock(), s.cfg.RecentSignIn); err != nil {
 		return err
 	}
@@ -337,10 +346,18 @@ func (s *Service) DeleteAccount(ctx context.Context, c Caller) error {
 		if err != nil {
 			return err
 		}
-		for _, query := range []string{deleteAccount, dropConfirmationsOf} {
-			if _, err := tx.ExecContext(ctx, query, a.ID); err != nil {
-				return err
+		res, err := tx.ExecContext(ctx, deleteAccount, a.ID, version)
+		if err != nil {
+			return err
+		}
+		if done, err := changed(res); err != nil || !done {
+			if version != 0 {
+				return errors.Join(err, ErrVersion)
 			}
+			return errors.Join(err, ErrNotFound)
+		}
+		if _, err := tx.ExecContext(ctx, dropConfirmationsOf, a.ID); err != nil {
+			return err
 		}
 		if err := s.tell(ctx, tx, letterAccountDeleted, a, c.Origin, nil); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,7 +106,7 @@ func TestLinksServeTheirPurposeOnly(t *testing.T) {
 		if _, err := w.ConfirmSignUp(t.Context(), link, identity.NewAccount{Name: "A", Password: goodPW}, here); !errors.Is(err, identity.ErrConfirmation) {
 			t.Error(err)
 		}
-		if err := w.ConfirmAddress(t.Context(), link, here); !errors.Is(err, identity.ErrConfirmation) {
+		if err := w.ConfirmAddress(t.Context(), w.caller(w.signedIn("ada@example.com")), link); !errors.Is(err, identity.ErrConfirmation) {
 			t.Error(err)
 		}
 		if _, err := w.SetUp(t.Context(), link, identity.NewAccount{Email: "m@example.com", Name: "M", Password: goodPW}, here); !errors.Is(err, identity.ErrConfirmation) {
@@ -217,7 +218,7 @@ func TestSensitiveChangesNeedARecentSignIn(t *testing.T) {
 		for name, err := range map[string]error{
 			"password": w.ChangePassword(t.Context(), c, goodPW, otherPW),
 			"address":  w.ChangeAddress(t.Context(), c, "new@example.com"),
-			"deletion": w.DeleteAccount(t.Context(), c),
+			"deletion": w.DeleteAccount(t.Context(), c, 0),
 		} {
 			if !errors.Is(err, identity.ErrRecentSignIn) {
 				t.Errorf("%s is answered %v", name, err)
@@ -282,7 +283,11 @@ func TestAddressChange(t *testing.T) {
 			t.Errorf("pending is %q, %v", pending, err)
 		}
 		told := len(w.mails("ada@example.com"))
-		w.must(w.ConfirmAddress(t.Context(), link, here))
+		bob := w.caller(w.signedIn("bob@example.com"))
+		if err := w.ConfirmAddress(t.Context(), bob, link); !errors.Is(err, identity.ErrConfirmation) {
+			t.Errorf("somebody else may confirm: %v", err)
+		}
+		w.must(w.ConfirmAddress(t.Context(), w.caller(in), link))
 		if n := len(w.mails("ada@example.com")); n != told+1 {
 			t.Error("the old address was not told")
 		}
@@ -309,10 +314,10 @@ func TestNewPasswordEndsWhatAThiefPrepared(t *testing.T) {
 		reset := w.link("ada@example.com") // delivers the waiting letter as well
 		waiting := w.link("waiting@example.com")
 		w.must(w.ResetPassword(t.Context(), reset, otherPW, here))
-		if err := w.ConfirmAddress(t.Context(), waiting, here); !errors.Is(err, identity.ErrConfirmation) {
+		if err := w.ConfirmAddress(t.Context(), w.caller(thief), waiting); !errors.Is(err, identity.ErrConfirmation) {
 			t.Errorf("the other link from before is answered %v", err)
 		}
-		if err := w.ConfirmAddress(t.Context(), sent, here); !errors.Is(err, identity.ErrConfirmation) {
+		if err := w.ConfirmAddress(t.Context(), w.caller(thief), sent); !errors.Is(err, identity.ErrConfirmation) {
 			t.Errorf("the link from before is answered %v", err)
 		}
 		w.clock.advance(time.Second)
@@ -405,11 +410,77 @@ func TestDisabledAccount(t *testing.T) {
 	})
 }
 
+func TestParallelDeletionsDeleteOnce(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		c := w.caller(w.signedIn("ada@example.com"))
+		if err := w.DeleteAccount(t.Context(), c, 999); !errors.Is(err, identity.ErrVersion) {
+			t.Errorf("a deletion of another version is answered %v", err)
+		}
+		var wg sync.WaitGroup
+		var deleted atomic.Int32
+		for range 8 {
+			wg.Go(func() {
+				switch err := w.DeleteAccount(t.Context(), c, 0); {
+				case err == nil:
+					deleted.Add(1)
+				case !errors.Is(err, identity.ErrNotFound):
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if deleted.Load() != 1 {
+			t.Errorf("%d deletions succeeded", deleted.Load())
+		}
+	})
+}
+
+// An edit that changes nothing must not fill the trail, and many edits must end somewhere.
+func TestIdleEditsLeaveNoTrace(t *testing.T) {
+	each(t, func(w *world) {
+		a := w.person("ada@example.com", "")
+		c := w.caller(w.signedIn("ada@example.com"))
+		refused := 0
+		for range identity.DefaultConfig().Requests.EditsPerAccount + 5 {
+			if _, err := w.EditProfile(t.Context(), c, 0, identity.Edit{Name: &a.Name}); errors.Is(err, identity.ErrTooManyRequests) {
+				refused++
+			}
+		}
+		if refused == 0 {
+			t.Error("edits are not limited")
+		}
+		events, _, err := w.Activity(t.Context(), a.ID, "", 10)
+		w.must(err)
+		if len(events) != 2 {
+			t.Errorf("%d events, want the account's beginning and the sign-in", len(events))
+		}
+	}, func(_ *world, _ *identity.Config, d *identity.Deps) { d.Limiter = ratelimit.NewMemory(d.Clock) })
+}
+
+// A neighbour who tries links that do not exist must not keep others from following theirs.
+func TestLinksThatExistAreNeverHeldUp(t *testing.T) {
+	each(t, func(w *world) {
+		w.must(w.SignUp(t.Context(), "ada@example.com", "en", here))
+		link := w.link("ada@example.com")
+		var last error
+		for range identity.DefaultConfig().Requests.ConfirmsPerClient + 1 {
+			_, last = w.PendingSignUp(t.Context(), "nothing", here)
+		}
+		if !errors.Is(last, identity.ErrTooManyRequests) {
+			t.Errorf("trying links is answered %v in the end", last)
+		}
+		if _, err := w.ConfirmSignUp(t.Context(), link, identity.NewAccount{Name: "Ada", Password: goodPW}, here); err != nil {
+			t.Error(err)
+		}
+	}, func(_ *world, _ *identity.Config, d *identity.Deps) { d.Limiter = ratelimit.NewMemory(d.Clock) })
+}
+
 func TestDeletedAccountLeavesNothingToSignInWith(t *testing.T) {
 	each(t, func(w *world) {
 		a := w.person("ada@example.com", "ada")
 		in := w.signedIn("ada")
-		w.must(w.DeleteAccount(t.Context(), w.caller(in)))
+		w.must(w.DeleteAccount(t.Context(), w.caller(in), 0))
 		if w.accepts(t.Context(), in.Tokens.Access) {
 			t.Error("its access token still works")
 		}

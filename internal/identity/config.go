@@ -38,7 +38,9 @@ type AttemptLimit struct {
 type Requests struct {
 	MailsPerAddress   int `yaml:"mails_per_address" doc:"Sign-up mails to one mail address per hour, and as many about recovery, and about a change of address; more are silently not sent."`
 	MailsPerClient    int `yaml:"mails_per_client" doc:"Requests for such mails from one network address, per hour."`
-	ConfirmsPerClient int `yaml:"confirms_per_client" doc:"Mailed links tried and passwords checked from one network address, per hour."`
+	ConfirmsPerClient int `yaml:"confirms_per_client" doc:"Mailed links that do not exist, tried from one network address, per hour; and as many passwords judged for forms."`
+	SignInsPerAccount int `yaml:"sign_ins_per_account" doc:"Sign-ins to one account, per hour."`
+	EditsPerAccount   int `yaml:"edits_per_account" doc:"Edits of one account, per hour."`
 }
 
 // DefaultConfig is safe for a consumer service.
@@ -53,7 +55,7 @@ func DefaultConfig() Config {
 			Account: AttemptLimit{Free: 4, Delay: time.Second, LockAfter: 10, LockFor: 15 * time.Minute, Forget: time.Hour},
 			Address: AttemptLimit{Free: 30, Delay: time.Second, LockAfter: 40, LockFor: 15 * time.Minute, Forget: time.Minute},
 		},
-		Requests: Requests{MailsPerAddress: 5, MailsPerClient: 60, ConfirmsPerClient: 600},
+		Requests: Requests{MailsPerAddress: 5, MailsPerClient: 60, ConfirmsPerClient: 600, SignInsPerAccount: 240, EditsPerAccount: 120},
 	}
 }
 
@@ -73,7 +75,8 @@ func (c Config) Validate() error {
 	errs = append(errs, c.Attempts.Account.validate("attempts.account"), c.Attempts.Address.validate("attempts.address"))
 	for key, n := range map[string]int{
 		"requests.mails_per_address": c.Requests.MailsPerAddress, "requests.mails_per_client": c.Requests.MailsPerClient,
-		"requests.confirms_per_client": c.Requests.ConfirmsPerClient,
+		"requests.confirms_per_client":  c.Requests.ConfirmsPerClient,
+		"requests.sign_ins_per_account": c.Requests.SignInsPerAccount, "requests.edits_per_account": c.Requests.EditsPerAccount,
 	} {
 		if n < 1 {
 			errs = append(errs, fmt.Errorf("%s: %d is below 1; to switch every limit off use limits: off", key, n))

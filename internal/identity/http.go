@@ -106,6 +106,10 @@ type editInput struct {
 	}
 }
 
+type deleteInput struct {
+	IfMatch string `header:"If-Match" doc:"ETag of the version that was meant; without it whatever is there is deleted."`
+}
+
 type passwordInput struct {
 	Body struct {
 		Current string `json:"current_password" maxLength:"1024"`
@@ -172,8 +176,12 @@ type api struct {
 
 // operation describes one of this package's operations.
 func operation(tag, method, path, id string, status int, summary string) huma.Operation {
-	return huma.Operation{Tags: []string{tag}, Method: method, Path: path, OperationID: id, DefaultStatus: status, Summary: summary}
+	return huma.Operation{Tags: []string{tag}, Method: method, Path: path, OperationID: id, DefaultStatus: status, Summary: summary,
+		MaxBodyBytes: maxBody}
 }
+
+// maxBody bounds what operations read, in bytes: several times the longest fields together, and no room to make us work.
+const maxBody = 16 << 10
 
 // own makes an operation one of signed-in people, who prove themselves with an access token.
 func own(op huma.Operation) huma.Operation {
@@ -195,8 +203,8 @@ func (s *Service) MountAPI(humaAPI huma.API, cookies httpd.Cookies) {
 		"Change one's password")), a.putPassword)
 	huma.Register(humaAPI, own(operation(users, "POST", "/v1/users/me/address-changes", "change-address", 202,
 		"Ask for another address")), a.postAddressChange)
-	huma.Register(humaAPI, operation(users, "POST", "/v1/address-confirmations", "confirm-address", 204,
-		"Confirm the new address with the mailed link"), a.postAddressConfirmation)
+	huma.Register(humaAPI, own(operation(users, "POST", "/v1/users/me/address-confirmations", "confirm-address", 204,
+		"Confirm the new address with the mailed link")), a.postAddressConfirmation)
 	huma.Register(humaAPI, own(operation(users, "GET", "/v1/users/me/events", "list-my-events", 200,
 		"List what happened to one's account")), a.listEvents)
 	huma.Register(humaAPI, operation(users, "POST", "/v1/recoveries", "recover", 202,
@@ -249,8 +257,12 @@ func (s api) patchMe(ctx context.Context, in *editInput) (*userOutput, error) {
 	return newUserOutput(a), nil
 }
 
-func (s api) deleteMe(ctx context.Context, _ *struct{}) (*struct{}, error) {
-	return nil, s.challenged(ctx, s.DeleteAccount(ctx, caller(ctx)))
+func (s api) deleteMe(ctx context.Context, in *deleteInput) (*struct{}, error) {
+	version, err := ifMatch(in.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.challenged(ctx, s.DeleteAccount(ctx, caller(ctx), version))
 }
 
 func (s api) putPassword(ctx context.Context, in *passwordInput) (*struct{}, error) {
@@ -262,7 +274,7 @@ func (s api) postAddressChange(ctx context.Context, in *emailInput) (*struct{}, 
 }
 
 func (s api) postAddressConfirmation(ctx context.Context, in *tokenInput) (*struct{}, error) {
-	return nil, s.ConfirmAddress(ctx, in.Body.Token, origin(ctx))
+	return nil, s.ConfirmAddress(ctx, caller(ctx), in.Body.Token)
 }
 
 func (s api) postReset(ctx context.Context, in *resetInput) (*struct{}, error) {

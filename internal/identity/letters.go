@@ -26,6 +26,8 @@ const (
 	letterLocked                 = "locked"
 	letterAccountDeleted         = "account_deleted"
 
+	letterNone = "none" // written where another would be, and dropped
+
 	mailSignUpExisting     = "sign_up_existing"
 	mailAddressChangeTaken = "address_change_taken"
 )
@@ -63,6 +65,8 @@ func (s Letters) Compose(ctx context.Context, l mail.Letter) (*mail.Message, err
 		return s.composeAddressChange(ctx, l)
 	case letterLocked:
 		return s.composeLocked(ctx, l)
+	case letterNone:
+		return nil, nil
 	}
 	return s.composeNotice(ctx, l)
 }
@@ -135,7 +139,8 @@ func (s Letters) composeAddressChange(ctx context.Context, l mail.Letter) (*mail
 	if err != nil {
 		return nil, err
 	}
-	return s.render(letterAddressChange, addr.Spec, localeOf(a, l), web.MailData{Name: a.Name, Link: link,
+	// No name: the address is not known to be the account's, and a name is whatever somebody chose to have mailed there.
+	return s.render(letterAddressChange, addr.Spec, localeOf(a, l), web.MailData{Link: link,
 		Until: s.deps.Clock().Add(s.cfg.ConfirmationLifetime)})
 }
 

@@ -37,23 +37,21 @@ type (
 func (s *Service) MountPages(mux *http.ServeMux, renderer *web.Renderer, cookies httpd.Cookies) {
 	p := pages{s, renderer, cookies}
 	for pattern, h := range map[string]openPage{
-		"GET /{$}":                   p.home,
-		"GET /sign-up":               p.signUpForm,
-		"POST /sign-up":              p.signUp,
-		"GET " + pathConfirmSignUp:   p.confirmForm,
-		"POST " + pathConfirmSignUp:  p.confirm,
-		"GET " + pathSignIn:          p.signInForm,
-		"POST " + pathSignIn:         p.signIn,
-		"POST /sign-out":             p.signOut,
-		"GET " + pathRecover:         p.recoverForm,
-		"POST " + pathRecover:        p.recover,
-		"GET " + pathReset:           p.resetForm,
-		"POST " + pathReset:          p.reset,
-		"GET " + pathSetup:           p.setupForm,
-		"POST " + pathSetup:          p.setup,
-		"GET " + pathConfirmAddress:  p.confirmAddressForm,
-		"POST " + pathConfirmAddress: p.confirmAddress,
-		"POST /password-check":       p.passwordCheck,
+		"GET /{$}":                  p.home,
+		"GET /sign-up":              p.signUpForm,
+		"POST /sign-up":             p.signUp,
+		"GET " + pathConfirmSignUp:  p.confirmForm,
+		"POST " + pathConfirmSignUp: p.confirm,
+		"GET " + pathSignIn:         p.signInForm,
+		"POST " + pathSignIn:        p.signIn,
+		"POST /sign-out":            p.signOut,
+		"GET " + pathRecover:        p.recoverForm,
+		"POST " + pathRecover:       p.recover,
+		"GET " + pathReset:          p.resetForm,
+		"POST " + pathReset:         p.reset,
+		"GET " + pathSetup:          p.setupForm,
+		"POST " + pathSetup:         p.setup,
+		"POST /password-check":      p.passwordCheck,
 	} {
 		mux.Handle(pattern, httpd.WithErrors(renderer.Fault, p.open(h)))
 	}
@@ -65,6 +63,8 @@ func (s *Service) MountPages(mux *http.ServeMux, renderer *web.Renderer, cookies
 		"POST " + pathPassword:                 p.recently(p.password),
 		"GET " + pathAddress:                   p.recently(p.addressForm),
 		"POST " + pathAddress:                  p.recently(p.address),
+		"GET " + pathConfirmAddress:            p.confirmAddressForm,
+		"POST " + pathConfirmAddress:           p.confirmAddress,
 		"GET " + pathReauthenticate:            p.reauthenticateForm,
 		"POST " + pathReauthenticate:           p.reauthenticate,
 		"GET " + pathSessions:                  p.sessions,
@@ -182,8 +182,9 @@ func see(w http.ResponseWriter, r *http.Request, path string, query url.Values) 
 	return nil
 }
 
-// form reads a posted form; its size was bounded before.
+// form reads a posted form.
 func form(r *http.Request) (url.Values, error) {
+	r.Body = http.MaxBytesReader(nil, r.Body, maxBody)
 	if err := r.ParseForm(); err != nil {
 		return nil, fault.From(errForm.Wrap(err))
 	}

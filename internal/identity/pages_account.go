@@ -96,6 +96,28 @@ func (p pages) address(w http.ResponseWriter, r *http.Request, v visitor) error 
 	return p.show(w, r, web.ChangeAddressSent{Current: v.account.Email, Email: email, Lifetime: p.cfg.ConfirmationLifetime})
 }
 
+func (p pages) confirmAddressForm(w http.ResponseWriter, r *http.Request, v visitor) error {
+	token := r.URL.Query().Get("token")
+	email, err := p.PendingAddress(r.Context(), p.caller(r, v), token)
+	if err != nil {
+		return err
+	}
+	return p.show(w, r, web.AddressConfirm{Token: token, Email: email})
+}
+
+func (p pages) confirmAddress(w http.ResponseWriter, r *http.Request, v visitor) error {
+	f, err := form(r)
+	if err != nil {
+		return err
+	}
+	if err := p.ConfirmAddress(r.Context(), p.caller(r, v), f.Get("token")); err != nil {
+		return p.again(w, r, err, func(form web.Form) web.Page {
+			return web.AddressConfirm{Form: form, Token: f.Get("token")}
+		})
+	}
+	return see(w, r, pathAccount, url.Values{"notice": {"address_changed"}})
+}
+
 func (p pages) reauthenticateForm(w http.ResponseWriter, r *http.Request, v visitor) error {
 	return p.show(w, r, web.Reauthenticate{Email: v.account.Email, ReturnTo: r.URL.Query().Get("return_to")})
 }
@@ -175,7 +197,7 @@ func (p pages) delete(w http.ResponseWriter, r *http.Request, v visitor) error {
 	}
 	err = invalid("confirm", "confirm.required", "Tick the box to confirm.")
 	if f.Get("confirm") == "yes" {
-		err = p.DeleteAccount(r.Context(), p.caller(r, v))
+		err = p.DeleteAccount(r.Context(), p.caller(r, v), 0)
 	}
 	if err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page { return web.Delete{Form: form, Email: v.account.Email} })

@@ -172,29 +172,3 @@ func (p pages) setup(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	}
 	return see(w, r, pathSignIn, url.Values{"notice": {"account_created"}})
 }
-
-func (p pages) confirmAddressForm(w http.ResponseWriter, r *http.Request, _ *visitor) error {
-	token := r.URL.Query().Get("token")
-	email, err := p.PendingAddress(r.Context(), token, origin(r.Context()))
-	if err != nil {
-		return err
-	}
-	return p.show(w, r, web.AddressConfirm{Token: token, Email: email})
-}
-
-func (p pages) confirmAddress(w http.ResponseWriter, r *http.Request, v *visitor) error {
-	f, err := form(r)
-	if err != nil {
-		return err
-	}
-	if err := p.ConfirmAddress(r.Context(), f.Get("token"), origin(r.Context())); err != nil {
-		return p.again(w, r, err, func(form web.Form) web.Page {
-			return web.AddressConfirm{Form: form, Token: f.Get("token")}
-		})
-	}
-	done := url.Values{"notice": {"address_changed"}}
-	if v != nil {
-		return see(w, r, pathAccount, done)
-	}
-	return see(w, r, pathSignIn, done)
-}

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -149,22 +150,27 @@ func (s *Service) allow(ctx context.Context, a allowance) error {
 	return nil
 }
 
-// allowLink bounds the trying of mailed links and passwords from one network address.
-func (s *Service) allowLink(ctx context.Context, from audit.Origin) error {
-	return s.allow(ctx, allowance{"links", string(networkKey(from.Address)), s.cfg.Requests.ConfirmsPerClient})
+// missed bounds the trying of links that do not exist, from one network address. Links that do exist are never held up: nobody
+// guesses 256 bits, and a neighbour must not be able to block them.
+func (s *Service) missed(ctx context.Context, err error, from audit.Origin) error {
+	if !errors.Is(err, ErrConfirmation) {
+		return err
+	}
+	return cmp.Or(s.allow(ctx, allowance{"links", string(networkKey(from.Address)), s.cfg.Requests.ConfirmsPerClient}), err)
 }
 
-// admitMail bounds mails to addresses that anybody may name. send is false when the address had its share: to say so would
-// tell strangers who asked before them.
-func (s *Service) admitMail(ctx context.Context, kind, addressKey string, from audit.Origin) (send bool, err error) {
+// admitMail bounds mails of one kind to addresses that anybody may name, and answers the kind of letter to write. When the
+// address had its share that is letterNone, which is written and dropped: neither words nor time tell strangers who asked
+// before them.
+func (s *Service) admitMail(ctx context.Context, kind, addressKey string, from audit.Origin) (letter string, err error) {
 	if err := s.allow(ctx, allowance{"mails.client", string(networkKey(from.Address)), s.cfg.Requests.MailsPerClient}); err != nil {
-		return false, err
+		return "", err
 	}
 	err = s.allow(ctx, allowance{"mails." + kind, addressKey, s.cfg.Requests.MailsPerAddress})
 	if errors.Is(err, ErrTooManyRequests) {
-		return false, nil
+		return letterNone, nil
 	}
-	return err == nil, err
+	return kind, err
 }
 
 // checkPassword applies the policy to a new password, which came in the named field.
@@ -182,7 +188,8 @@ func (s *Service) checkPassword(field, pw string, who password.Person) error {
 
 // CheckPassword tells which rules a password breaks, for a form that is still being filled in. Nothing is kept.
 func (s *Service) CheckPassword(ctx context.Context, pw string, who password.Person, from audit.Origin) ([]password.Violation, error) {
-	if err := s.allowLink(ctx, from); err != nil {
+	err := s.allow(ctx, allowance{"password_checks", string(networkKey(from.Address)), s.cfg.Requests.ConfirmsPerClient})
+	if err != nil {
 		return nil, err
 	}
 	return s.deps.Policy.Check(pw, who), nil

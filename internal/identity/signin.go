@@ -75,25 +75,32 @@ func (s *Service) SignIn(ctx context.Context, in SignIn) (SignedIn, error) {
 	if err != nil {
 		return SignedIn{}, err
 	}
-	out, err := s.admit(ctx, entry{in: in, account: account, knownDevice: known})
-	switch {
-	case errors.Is(err, ErrCredentials):
-		return SignedIn{}, errors.Join(err, s.countFailure(ctx, id, known, attempt, in.Origin))
-	case err != nil:
-		s.forgive(ctx, attempt)
+	wrong := false
+	out, err := s.admit(ctx, entry{in: in, account: account, knownDevice: known}, func() {
+		wrong = true
+		s.countFailure(ctx, id, known, attempt, in.Origin)
+	})
+	if err != nil {
+		if !wrong {
+			s.forgive(ctx, attempt)
+		}
 		return SignedIn{}, err
 	}
 	return out, nil
 }
 
-// admit is a sign-in whose attempt has been counted.
-func (s *Service) admit(ctx context.Context, e entry) (SignedIn, error) {
-	newHash, err := s.prove(ctx, e.account, e.in.Password)
+// admit is a sign-in whose attempt has been counted. It reports a wrong password to mismatch at once, before the answer is
+// drawn out.
+func (s *Service) admit(ctx context.Context, e entry, mismatch func()) (SignedIn, error) {
+	newHash, err := s.prove(ctx, e.account, e.in.Password, mismatch)
 	if err != nil {
 		return SignedIn{}, err
 	}
 	if e.account.Status != Active {
 		return SignedIn{}, ErrDisabled
+	}
+	if err := s.allow(ctx, allowance{"sign_ins", e.account.ID, s.cfg.Requests.SignInsPerAccount}); err != nil {
+		return SignedIn{}, err
 	}
 	e.newHash = newHash
 	return s.enter(ctx, e)
@@ -124,16 +131,26 @@ func (s *Service) takeAttempt(ctx context.Context, id identifier, knownDevice bo
 }
 
 // countFailure is for a wrong password: the network is charged with it, and whoever has the identifier is told when it locked.
-func (s *Service) countFailure(ctx context.Context, id identifier, knownDevice bool, attempt taken, from audit.Origin) error {
+// It is finished also when who guessed has hung up.
+func (s *Service) countFailure(ctx context.Context, id identifier, knownDevice bool, attempt taken, from audit.Origin) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), countTimeout)
+	defer cancel()
 	if !knownDevice {
 		_, err := s.attempts.take(ctx, networkKey(from.Address), s.cfg.Attempts.Address)
 		if err != nil && !errors.Is(err, ErrTooManyAttempts) {
-			return err
+			s.deps.Log.WarnContext(ctx, "a wrong password is not charged to its network", "error", err)
 		}
 	}
 	if !attempt.locks() {
-		return nil
+		return
 	}
+	if err := s.tellLocked(ctx, id, attempt, from); err != nil {
+		s.deps.Log.WarnContext(ctx, "the owner is not told of a lock", "error", err)
+	}
+}
+
+// tellLocked writes to whoever has the identifier that sign-in is locked; the letter's composer finds out whether anybody has.
+func (s *Service) tellLocked(ctx context.Context, id identifier, attempt taken, from audit.Origin) error {
 	until := s.deps.Clock().Add(attempt.limit.LockFor)
 	err := s.deps.Mail.Enqueue(ctx, s.deps.DB.Writer(), mail.Letter{
 		Kind: letterLocked, CreatedAt: s.deps.Clock(),
@@ -150,24 +167,24 @@ func (s *Service) countFailure(ctx context.Context, id identifier, knownDevice b
 
 // forgive gives an attempt back, also when who made it has gone meanwhile.
 func (s *Service) forgive(ctx context.Context, attempt taken) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgiveTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), countTimeout)
 	defer cancel()
 	if err := s.attempts.giveBack(ctx, attempt); err != nil {
 		s.deps.Log.WarnContext(ctx, "an attempt that was not a wrong password stays counted", "error", err)
 	}
 }
 
-const forgiveTimeout = 2 * time.Second
+const countTimeout = 2 * time.Second
 
 // prove checks the password, and answers a new hash if the stored one is weaker than today's.
-func (s *Service) prove(ctx context.Context, a Account, pw string) (newHash string, err error) {
+func (s *Service) prove(ctx context.Context, a Account, pw string, mismatch func()) (newHash string, err error) {
 	if a.ID == "" {
-		if err := s.deps.Hasher.VerifyNothing(ctx, pw); err != nil {
+		if err := s.deps.Hasher.VerifyNothing(ctx, pw, mismatch); err != nil {
 			return "", err
 		}
 		return "", ErrCredentials
 	}
-	ok, upgrade, err := s.deps.Hasher.Verify(ctx, a.passwordHash, pw)
+	ok, upgrade, err := s.deps.Hasher.Verify(ctx, a.passwordHash, pw, mismatch)
 	switch {
 	case errors.Is(err, password.ErrUnsupported):
 		s.deps.Log.ErrorContext(ctx, "stored password hash cannot be verified", "account", a.ID, "error", err)
@@ -198,11 +215,15 @@ func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
 	if !e.knownDevice {
 		out.DeviceToken = newSecret().text
 	}
-	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+	news, err := s.newsworthy(ctx, e)
+	if err != nil {
+		return SignedIn{}, err
+	}
+	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
 		if err := s.markSignIn(ctx, tx, e); err != nil {
 			return err
 		}
-		if err := s.rememberDevice(ctx, tx, e, out.DeviceToken); err != nil {
+		if err := s.rememberDevice(ctx, tx, e, out.DeviceToken, news); err != nil {
 			return err
 		}
 		if err := s.startSession(ctx, tx, e, &out); err != nil {
@@ -266,9 +287,21 @@ func attemptKeys(a Account, deviceToken string) []attemptKey {
 
 const maxDevices = 50
 
-// rememberDevice makes the device known to the account, and tells the owner of one that was not; the first device of a
-// new account is no news.
-func (s *Service) rememberDevice(ctx context.Context, tx sqldb.Tx, e entry, token string) error {
+// newsworthy reports whether the owner is to hear of the device by mail: not of a known one, and of so many an hour.
+func (s *Service) newsworthy(ctx context.Context, e entry) (bool, error) {
+	if e.knownDevice {
+		return false, nil
+	}
+	err := s.allow(ctx, allowance{"mails." + letterNewDevice, e.account.ID, s.cfg.Requests.MailsPerAddress})
+	if errors.Is(err, ErrTooManyRequests) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// rememberDevice makes the device known to the account, and tells the owner of one that is news; the first device of a new
+// account is none.
+func (s *Service) rememberDevice(ctx context.Context, tx sqldb.Tx, e entry, token string, news bool) error {
 	before, err := sqldb.One(ctx, tx, scanCount, countDevices, e.account.ID)
 	if err != nil {
 		return err
@@ -282,7 +315,7 @@ func (s *Service) rememberDevice(ctx context.Context, tx sqldb.Tx, e entry, toke
 	if _, err := tx.ExecContext(ctx, trimDevices, e.account.ID, maxDevices); err != nil {
 		return err
 	}
-	if e.knownDevice || before == 0 {
+	if !news || before == 0 {
 		return nil
 	}
 	return s.tell(ctx, tx, letterNewDevice, e.account, e.in.Origin, map[string]string{"time": now.UTC().Format(time.RFC3339)})
@@ -339,7 +372,7 @@ func (s *Service) proveCaller(ctx context.Context, c Caller, pw string, wrong er
 	if err != nil {
 		return Account{}, err
 	}
-	switch _, err := s.prove(ctx, a, pw); {
+	switch _, err := s.prove(ctx, a, pw, nil); {
 	case errors.Is(err, ErrCredentials):
 		return Account{}, wrong
 	case err != nil:

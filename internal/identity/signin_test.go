@@ -217,6 +217,45 @@ func TestOnlyWrongPasswordsCount(t *testing.T) {
 	})
 }
 
+// A guesser who hangs up while the answer is drawn out has guessed all the same, in every place that asks for a password.
+func TestHangingUpIsNoFreeGuess(t *testing.T) {
+	each(t, func(w *world) {
+		w.person("ada@example.com", "")
+		c := w.caller(w.signedIn("ada@example.com"))
+		for name, guess := range map[string]func(context.Context) error{
+			"sign-in": func(ctx context.Context) error {
+				_, err := w.SignIn(ctx, identity.SignIn{Identifier: "ada@example.com", Password: otherPW, Origin: here})
+				return err
+			},
+			"reauthentication": func(ctx context.Context) error {
+				_, err := w.Reauthenticate(ctx, c, otherPW)
+				return err
+			},
+			"password change": func(ctx context.Context) error { return w.ChangePassword(ctx, c, otherPW, goodPW) },
+		} {
+			refused := false
+			for range 60 {
+				ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+				if refused = errors.Is(guess(ctx), identity.ErrTooManyAttempts); refused {
+					cancel()
+					break
+				}
+				cancel()
+			}
+			if !refused {
+				t.Errorf("%s: guesses of a client that hangs up are not limited", name)
+			}
+		}
+	}, func(w *world, _ *identity.Config, d *identity.Deps) {
+		cfg := password.DefaultConfig()
+		cfg.Argon2id = password.Argon2Config{Memory: 64, Time: 1, Parallelism: 1}
+		cfg.FailureTime = 2 * time.Second
+		hasher, err := password.NewHasher(cfg, w.ring, nil)
+		w.must(err)
+		d.Hasher = hasher
+	})
+}
+
 func TestBusyGateCostsNoAttempt(t *testing.T) {
 	each(t, func(w *world) {
 		w.person("ada@example.com", "")

@@ -42,8 +42,7 @@ func (s *Service) requestLetter(ctx context.Context, kind, email, locale string,
 	if locale, err = parseLocale(locale); err != nil {
 		return err
 	}
-	send, err := s.admitMail(ctx, kind, addr.Key, from)
-	if err != nil || !send {
+	if kind, err = s.admitMail(ctx, kind, addr.Key, from); err != nil {
 		return err
 	}
 	// What this costs and answers does not depend on whether the address has an account: the letter's composer looks
@@ -116,11 +115,8 @@ func (s *Service) PendingSignUp(ctx context.Context, token string, from audit.Or
 }
 
 func (s *Service) pending(ctx context.Context, token string, p purpose, from audit.Origin) (string, error) {
-	if err := s.allowLink(ctx, from); err != nil {
-		return "", err
-	}
 	c, err := readConfirmation(ctx, s.deps.DB.Reader(), peekConfirmation, token, p, s.deps.Clock())
-	return c.email, err
+	return c.email, s.missed(ctx, err, from)
 }
 
 // ConfirmSignUp turns a sign-up link into an account. The link is used up only when the account was made, so that a

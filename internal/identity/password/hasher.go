@@ -21,7 +21,8 @@ type Hasher struct {
 	current kdf
 	enabled []string
 	peppers Peppers
-	gate    *gate
+	gate    *gate // for hashes as we make them, and for those that match nothing
+	foreign *gate // for all others: how long they hold a slot must not show to those who wait for the first gate
 	pace    *pace
 	hashes  *prometheus.HistogramVec
 }
@@ -36,6 +37,7 @@ func NewHasher(cfg Config, peppers Peppers, reg prometheus.Registerer) (*Hasher,
 		enabled: slices.Clone(cfg.Enabled),
 		peppers: peppers,
 		gate:    newGate(cfg.Gate),
+		foreign: newGate(GateConfig{Concurrency: 1, Queue: cfg.Gate.Queue, Wait: cfg.Gate.Wait}),
 		pace:    newPace(cfg.FailureTime, cfg.Enabled, cfg.kdf()),
 	}
 	return h, h.register(reg)
@@ -68,23 +70,27 @@ func (h *Hasher) Hash(ctx context.Context, pw string) (string, error) {
 //
 // Whatever is not a success takes as long as the slowest enabled hash, apart from the wait for the gate, which has nothing to
 // do with whose password it is. Errors are ErrBusy, the context's, ErrUnsupported (the caller logs it and treats it as a
-// mismatch: telling it apart would tell that the account exists), and those of the peppers.
-func (h *Hasher) Verify(ctx context.Context, stored, pw string) (ok, upgrade bool, err error) {
-	ok, upgrade, refused, err := h.verify(ctx, stored, pw)
+// mismatch: telling it apart would tell that the account exists), and those of the peppers. Once the password is known to be
+// wrong there is no error of the context's any more: who hangs up early has guessed all the same.
+//
+// A mismatch is reported to mismatch, unless that is nil, before the answer is drawn out: what it does takes no time that
+// can be seen, and guesses are counted before the next ones are let in.
+func (h *Hasher) Verify(ctx context.Context, stored, pw string, mismatch func()) (ok, upgrade bool, err error) {
+	ok, upgrade, refused, err := h.verify(ctx, stored, pw, mismatch)
 	return ok, upgrade, errors.Join(err, refused)
 }
 
 // VerifyNothing does what Verify does for a wrong password and costs the same. It is for sign-ins to accounts that do not
 // exist or have no password. It returns nil, ErrBusy, the context's error or one of the peppers'.
-func (h *Hasher) VerifyNothing(ctx context.Context, pw string) error {
+func (h *Hasher) VerifyNothing(ctx context.Context, pw string, mismatch func()) error {
 	// With the pepper out of reach, existing accounts fail: so must this.
 	_, pepperErr := h.peppers.Current(ctx, PepperPurpose)
-	_, _, _, err := h.verify(ctx, "", pw)
+	_, _, _, err := h.verify(ctx, "", pw, mismatch)
 	return errors.Join(err, pepperErr)
 }
 
 // verify is Verify with what is wrong with the stored hash as refused, and every other error as err.
-func (h *Hasher) verify(ctx context.Context, stored, pw string) (ok, upgrade bool, refused, err error) {
+func (h *Hasher) verify(ctx context.Context, stored, pw string, mismatch func()) (ok, upgrade bool, refused, err error) {
 	began := time.Now()
 	e, refused := h.load(ctx, stored)
 	if refused != nil {
@@ -98,9 +104,12 @@ func (h *Hasher) verify(ctx context.Context, stored, pw string) (ok, upgrade boo
 	case ok:
 		return true, h.outdated(ctx, e), nil, nil
 	}
-	if err := sleep(ctx, h.pace.slowest()-spent-took); err != nil {
-		return false, false, nil, err
+	if err == nil && mismatch != nil {
+		began = time.Now()
+		mismatch()
+		spent += time.Since(began)
 	}
+	_ = sleep(ctx, h.pace.slowest()-spent-took) // whoever has gone does not see when the answer comes
 	return false, false, refused, err
 }
 
@@ -161,7 +170,11 @@ func (h *Hasher) check(ctx context.Context, e *encoded, pw string) (ok bool, too
 
 // run calls hash behind the gate and tells the pace how long it took.
 func (h *Hasher) run(ctx context.Context, c cost, hash func() error) (took time.Duration, err error) {
-	leave, err := h.gate.enter(ctx)
+	lane := h.gate
+	if c != cost(h.current) {
+		lane = h.foreign
+	}
+	leave, err := lane.enter(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -203,13 +216,13 @@ func (h *Hasher) register(reg prometheus.Registerer) error {
 	}
 	for _, c := range []prometheus.Collector{
 		h.hashes,
-		gauge("hashes_in_use", "Password hashes that run.", func() float64 { return float64(len(h.gate.slots)) }),
-		gauge("hashes_queued", "Password hashes that wait for a slot.", func() float64 { return float64(h.gate.waiting.Load()) }),
-		gauge("hash_slots", "Password hashes that may run at once.", func() float64 { return float64(cap(h.gate.slots)) }),
+		gauge("hashes_in_use", "Password hashes that run.", func() float64 { return float64(len(h.gate.slots) + len(h.foreign.slots)) }),
+		gauge("hashes_queued", "Password hashes that wait for a slot.", func() float64 { return float64(h.gate.waiting.Load() + h.foreign.waiting.Load()) }),
+		gauge("hash_slots", "Password hashes that may run at once.", func() float64 { return float64(cap(h.gate.slots) + cap(h.foreign.slots)) }),
 		gauge("failure_seconds", "Time to which failed password checks are drawn out.", pace),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: prefix + "hashes_refused_total", Help: "Password hashes refused because too many ran and waited.",
-		}, func() float64 { return float64(h.gate.refused.Load()) }),
+		}, func() float64 { return float64(h.gate.refused.Load() + h.foreign.refused.Load()) }),
 	} {
 		if err := reg.Register(c); err != nil {
 			return fmt.Errorf("password: register metrics: %w", err)

@@ -21,9 +21,10 @@ const maxPace = 3 * time.Second
 // than usual. Either takes more attempts on one account than package identity allows.
 type pace struct {
 	fixed time.Duration // measures nothing, unless zero
-	once  sync.Once
-	mu    sync.Mutex
-	rates map[string]*rate // by algorithm
+
+	mu         sync.Mutex
+	rates      map[string]*rate // by algorithm
+	calibrated time.Time
 }
 
 // rate is what is known of one algorithm, smoothed as TCP does it with round trips (RFC 6298, section 2).
@@ -31,11 +32,15 @@ type rate struct {
 	mean      float64 // seconds for a unit of work
 	deviation float64 // seconds by which a hash differs from its mean, however long that is
 	work      float64 // the most a hash is expected to be
+	observed  bool    // since the last calibration
 }
+
+// expectation is a cost that is expected, and one of the same algorithm to measure with.
+type expectation struct{ usual, probe cost }
 
 // usual are the costs that imported hashes commonly have, the defaults of the libraries and frameworks they come from; probe
 // is much cheaper and tells how fast this machine is.
-var usual = []struct{ usual, probe cost }{
+var usual = []expectation{
 	{argon2KDF{id: true, memory: 1 << 16, time: 3, threads: 1}, argon2KDF{id: true, memory: 2048, time: 1, threads: 1}},
 	{argon2KDF{id: false, memory: 1 << 16, time: 3, threads: 1}, argon2KDF{id: false, memory: 2048, time: 1, threads: 1}},
 	{bcryptCost(12), bcryptCost(6)},
@@ -57,18 +62,39 @@ func newPace(fixed time.Duration, enabled []string, current cost) *pace {
 	return p
 }
 
-// calibrate measures once how fast this machine is, in some 50 ms of one processor.
+// calibrateEvery is how long a measurement of an algorithm that nobody uses is believed. The machine may have been busy.
+const calibrateEvery = 10 * time.Minute
+
+// calibrate measures how fast this machine is with the algorithms of which no hash ran lately, in some 50 ms of one processor.
 func (p *pace) calibrate() {
 	if p.fixed > 0 {
 		return
 	}
-	p.once.Do(func() {
-		for _, u := range usual {
-			if p.knows(u.probe.algorithm()) {
-				p.start(u.probe, probeTime(u.probe))
-			}
+	for _, u := range p.uncertain(time.Now()) {
+		p.start(u.probe, probeTime(u.probe))
+	}
+}
+
+// uncertain returns what is to be measured now, to one caller.
+func (p *pace) uncertain(now time.Time) []expectation {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.calibrated) < calibrateEvery {
+		return nil
+	}
+	p.calibrated = now
+	var todo []expectation
+	for _, u := range usual {
+		r := p.rates[u.probe.algorithm()]
+		if r == nil {
+			continue
 		}
-	})
+		if !r.observed {
+			todo = append(todo, u)
+		}
+		r.observed = false
+	}
+	return todo
 }
 
 // probeTime is the median of three.
@@ -88,12 +114,6 @@ func probeTime(c cost) time.Duration {
 // probeBcrypt is a bcrypt string of the probe's cost that nothing matches.
 const probeBcrypt = "$2b$06$......................" + "..............................."
 
-func (p *pace) knows(algorithm string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.rates[algorithm] != nil
-}
-
 // start is the first observation of an algorithm. A cheap probe says less than a hash at full cost, hence the margin.
 func (p *pace) start(c cost, took time.Duration) {
 	p.mu.Lock()
@@ -112,6 +132,7 @@ func (p *pace) observe(c cost, took time.Duration) {
 	if c.work() < r.work/16 {
 		return
 	}
+	r.observed = true
 	// One hiccup of the machine must not make everyone wait: only a lasting change counts in full.
 	x := min(took.Seconds()/c.work(), 2*r.mean)
 	r.deviation += (max(x-r.mean, r.mean-x)*c.work() - r.deviation) / 4
