@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +39,30 @@ func TestTokenOfARequest(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want %q, %v", name, got, err, row.want, row.err)
 		}
 	}
+}
+
+// FuzzToken: what a stranger puts into the header is a token with the alphabet of one, or an error of ours.
+func FuzzToken(f *testing.F) {
+	f.Add("Bearer a.b-c_d~e+f/g==", "")
+	f.Add("bearer \t=", "Bearer x")
+	f.Add("Basic YTpi\r\nX: y", "")
+	alphabet := regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
+	f.Fuzz(func(t *testing.T, first, second string) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header["Authorization"] = []string{first}
+		if second != "" {
+			r.Header["Authorization"] = []string{first, second}
+		}
+		token, err := auth.Token(r)
+		switch {
+		case err == nil && second != "":
+			t.Fatalf("%q taken from two headers", token)
+		case err == nil && (!alphabet.MatchString(token) || !strings.HasSuffix(strings.TrimRight(first, " "), token)):
+			t.Fatalf("%q is taken for the token of %q", token, first)
+		case err != nil && (token != "" || !errors.Is(err, auth.ErrMissing) && !errors.Is(err, auth.ErrRequest)):
+			t.Fatalf("%q: %q, %v", first, token, err)
+		}
+	})
 }
 
 // A client can only do the right thing (refresh, sign in, wait) when the answer tells it which.

@@ -145,6 +145,18 @@ const (
 	password = "correct horse battery staple"
 )
 
+// freePort is an address that nobody listens on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 // takenPort is an address that another program listens on.
 func takenPort(t *testing.T) string {
 	t.Helper()

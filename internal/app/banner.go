@@ -6,10 +6,17 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/mail"
 )
 
-// announce prints where to go, once everything answers, and what is dangerous.
+// announce makes /readyz answer 200, and then prints where to go, and what is dangerous.
 func (n *node) announce(ctx context.Context, stdout, stderr io.Writer) error {
+	n.serving.Store(true)
+	if err := n.ready(ctx); err != nil {
+		return err
+	}
 	lines := []notice{
 		{"Public address", n.cfg.Issuer + " (listening on " + n.public.Addr() + ")"},
 		{"Operators' address", "http://" + n.ops.Addr()},
@@ -55,24 +62,29 @@ func (c Config) warnings() []string {
 	if !c.Limits {
 		all = append(all, "limits: off: passwords can be guessed as fast as this machine answers; for load tests only")
 	}
-	if !isLoopback(c.OpsListen) {
+	if !httpd.IsLoopback(c.OpsListen) {
 		all = append(all, fmt.Sprintf("ops_listen: %s can be reached by others: profiles and metrics are not for everybody; "+
 			"listen on 127.0.0.1, or let a firewall decide who gets there", c.OpsListen))
 	}
-	local := loopbackHost(c.issuerHost())
+	local := httpd.IsLoopbackHost(c.issuerHost())
 	if !local && strings.HasPrefix(c.Issuer, "http:") {
 		all = append(all, fmt.Sprintf("issuer: %s is plain HTTP: browsers will not keep its cookies safe, and anybody on the way "+
 			"reads passwords and tokens; use https", c.Issuer))
 	}
-	if c.Mail.Transport == "mailbox" && !local {
+	if c.Mail.Transport == mail.TransportMailbox && !local {
 		all = append(all, fmt.Sprintf("mail.transport: mailbox: no mail leaves this machine, although %s is a public address, and "+
 			"operators can read everybody's links; set mail.transport to smtp", c.Issuer))
 	}
-	if c.Mail.Transport == "mailbox" && !isLoopback(c.OpsListen) {
+	if c.Mail.Transport == mail.TransportMailbox && !httpd.IsLoopback(c.OpsListen) {
 		all = append(all, "mail.transport: mailbox: its page is closed, because the operators' listener can be reached by others; "+
 			"listen on 127.0.0.1 (ops_listen), or set mail.transport to smtp")
 	}
-	if local && !isLoopback(c.Listen) && !c.TLS.Enabled() {
+	if strings.HasPrefix(c.Issuer, "https:") && !local && len(c.HTTP.TrustedProxies) == 0 &&
+		(httpd.IsLoopback(c.Listen) || !c.TLS.Enabled()) {
+		all = append(all, fmt.Sprintf("http.trusted_proxies: empty, although people can reach %s only through a proxy: its address "+
+			"counts as everybody's, and one person's wrong passwords lock out all; list its network, such as 127.0.0.1/32", c.Issuer))
+	}
+	if local && !httpd.IsLoopback(c.Listen) && !c.TLS.Enabled() {
 		all = append(all, fmt.Sprintf("issuer: %s means every visitor's own machine: links in mails will lead nowhere; "+
 			"set issuer to the public address", c.Issuer))
 	}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -119,17 +118,12 @@ func databaseExists(cfg Config) error {
 }
 
 func checkSMTP(ctx context.Context, cfg mail.SMTPConfig) (string, error) {
-	port := cfg.Port
-	if port == 0 {
-		port = map[string]int{mail.SecurityTLS: 465, mail.SecurityNone: 25, mail.SecuritySTARTTLS: 587}[cfg.Security]
-	}
-	address := net.JoinHostPort(cfg.Host, strconv.Itoa(port))
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", address)
+	conn, err := d.DialContext(ctx, "tcp", cfg.Address())
 	if err != nil {
 		return "", fmt.Errorf("%w; check mail.smtp.host and mail.smtp.port, and what lies between", err)
 	}
-	return address + " can be reached", conn.Close()
+	return cfg.Address() + " can be reached", conn.Close()
 }
 
 // checkPort loads the certificates, if there are any, binds the port and gives it back.
@@ -141,7 +135,5 @@ func checkPort(ctx context.Context, cfg httpd.Config) (string, error) {
 	if err := server.Listen(ctx); err != nil {
 		return "", err
 	}
-	ended, cancel := context.WithCancel(ctx)
-	cancel()
-	return cfg.Listen + " is free", server.Run(ended)
+	return cfg.Listen + " is free", server.Close()
 }

@@ -33,7 +33,7 @@ type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the tables of the database up to date."`
 	Config  configCommands `cmd:"" help:"Print or check the configuration."`
 	User    userCommands   `cmd:"" help:"Add, list, disable or enable accounts."`
-	Keys    keysCommands   `cmd:"" help:"Rotate keys."`
+	Keys    keysCommands   `cmd:"" help:"Rotate keys, or seal them with a new master key."`
 	Version versionCommand `cmd:"" help:"Print which Sumun this is."`
 }
 
@@ -91,17 +91,32 @@ func helpFor(err error) string {
 	return "sumun --help"
 }
 
-// complain writes each fault as one line, with the values it is about.
+// complain writes each fault as one line.
 func complain(w io.Writer, err error) {
 	for _, one := range settings.Flatten(err) {
 		text := one.Error()
 		if f, ok := errors.AsType[*fault.Fault](one); ok {
-			for _, field := range f.Fields() {
-				text += " " + field.Name + ": " + field.Message
-			}
+			text = strings.Replace(text, f.Error(), inWords(f), 1)
 		}
 		fmt.Fprintf(w, "sumun: %s\n", oneLine(text))
 	}
+}
+
+// inWords returns what a fault says to people: what is wrong with each value, if it names any, and for operators the cause.
+// Its code is for programs.
+func inWords(f *fault.Fault) string {
+	words := []string{f.Message()}
+	if fields := f.Fields(); len(fields) > 0 {
+		words = words[:0]
+		for _, field := range fields {
+			words = append(words, field.Message)
+		}
+	}
+	text := strings.Join(words, " ")
+	if cause := f.Unwrap(); cause != nil {
+		text += ": " + cause.Error()
+	}
+	return text
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
@@ -119,15 +134,24 @@ func (f storeFlags) flags() map[string]string {
 	return given(map[string]string{"data": f.Data, "database": f.Database, "log.level": f.LogLevel})
 }
 
-// with opens the foundation outside of a server, makes it if need be, and hands it to do.
-func (f storeFlags) with(ctx context.Context, p *program, do func(*foundation) error) (err error) {
+// load reads the configuration for a command that is not a server.
+func (f storeFlags) load(p *program) (Config, error) {
 	cfg, err := load(f.Config, p.env, f.flags(), modules())
 	if err != nil {
-		return err
+		return cfg, err
 	}
 	cfg.deriveIssuer(cfg.Listen)
 	if f.LogLevel == "" {
 		cfg.Log.Level = "warn" // what is routine for a server is noise to who waits for a command
+	}
+	return cfg, nil
+}
+
+// with opens the foundation outside of a server and hands it to do.
+func (f storeFlags) with(ctx context.Context, p *program, open opener, do func(*foundation) error) (err error) {
+	cfg, err := f.load(p)
+	if err != nil {
+		return err
 	}
 	base, err := open(ctx, cfg, cfg.Log.logger(p.stderr), tables(modules()))
 	if err != nil {
@@ -135,18 +159,6 @@ func (f storeFlags) with(ctx context.Context, p *program, do func(*foundation) e
 	}
 	defer func() { err = errors.Join(err, base.close()) }()
 	return do(base)
-}
-
-// withExisting is with for commands that make no sense without an installation.
-func (f storeFlags) withExisting(ctx context.Context, p *program, do func(*foundation) error) error {
-	cfg, err := load(f.Config, p.env, f.flags(), modules())
-	if err != nil {
-		return err
-	}
-	if err := databaseExists(cfg); err != nil {
-		return err
-	}
-	return f.with(ctx, p, do)
 }
 
 // serverFlags are the flags of the commands that serve, or check whether that would work.

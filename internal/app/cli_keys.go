@@ -11,6 +11,7 @@ import (
 
 type keysCommands struct {
 	Rotate keysRotateCommand `cmd:"" help:"Make a new key, besides the schedule."`
+	Reseal keysResealCommand `cmd:"" help:"Seal all keys with the current master key."`
 }
 
 type keysRotateCommand struct {
@@ -22,11 +23,14 @@ type keysRotateCommand struct {
 
 // Help implements kong.HelpProvider.
 func (keysRotateCommand) Help() string {
-	return `Signing keys rotate by themselves (tokens.key_lifetime); this is for the time between. Running servers follow within
-seconds. Without --now the new key is published first and signs some minutes later, so that no service meets a token it
-cannot verify. Nobody is signed out, by --revoke-old neither: clients refresh.
+	return `Signing keys rotate by themselves (tokens.key_lifetime); this is for the time between. The new key is published at once, and
+running servers know it within 30 seconds. They sign with it 6 minutes later, when no service has an older copy of the key
+set any more; with --now as soon as they know it, so that a service that does not fetch the key set for a key it has not
+seen refuses their tokens for up to 5 minutes. With --revoke-old servers refuse the old keys' tokens within 30 seconds,
+and services once they have fetched the key set anew, within 5 minutes. Nobody is signed out by any of it: clients refresh.
 
-A new pepper reaches each password at its next sign-in, a new refresh key each session at its next refresh.
+A new pepper or refresh key is used a minute later. The pepper reaches each password at its next sign-in, the refresh key
+each session at its next refresh.
 
 Examples:
 
@@ -39,16 +43,14 @@ func (c *keysRotateCommand) Run(ctx context.Context, p *program) error {
 	if c.Kind != "signing" && (c.Now || c.RevokeOld) {
 		return usageError{fmt.Errorf("--now and --revoke-old are for signing keys; leave them out with --kind %s", c.Kind)}
 	}
-	return c.withExisting(ctx, p, func(f *foundation) error {
+	return c.with(ctx, p, openExisting, func(f *foundation) error {
 		switch c.Kind {
 		case "pepper":
 			return rotateSecret(ctx, p, f, password.PepperPurpose, "peppers")
 		case "refresh":
 			return rotateSecret(ctx, p, f, session.MACPurpose, "refresh keys")
 		}
-		tokens, err := token.New(f.cfg.Tokens, token.Deps{
-			DB: f.db, Keyring: f.keyring, Issuer: f.cfg.Issuer, Clock: f.clock, Log: f.log,
-		})
+		tokens, err := newTokens(f)
 		if err != nil {
 			return err
 		}
@@ -65,6 +67,45 @@ func rotateSecret(ctx context.Context, p *program, f *foundation, purpose, what 
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s rotated: number %d is in use within a minute\n", what, key.ID)
+	_, err = fmt.Fprintf(p.stdout, "%s rotated: number %d is used from a minute from now\n", what, key.ID)
 	return err
+}
+
+type keysResealCommand struct{ storeFlags }
+
+// Help implements kong.HelpProvider.
+func (keysResealCommand) Help() string {
+	return `The keys in the database are sealed with the master key. To replace that, in this order:
+
+  1. Make the new key: (umask 077; head -c 32 /dev/urandom | base64 > new.key). List its file in
+     keyring.previous_key_files of every node, and restart them: now all of them can open what it seals.
+  2. Make it the master key of every node (master_key_file), list the old file in keyring.previous_key_files
+     instead, and restart them.
+  3. With that configuration, run this command.
+  4. Remove the old file from keyring.previous_key_files. Keep it as long as the oldest backup of the database.
+
+It may be run again, and while servers run.
+
+Example:
+
+  sumun keys reseal --config /etc/sumun.yaml`
+}
+
+func (c *keysResealCommand) Run(ctx context.Context, p *program) error {
+	return c.with(ctx, p, openExisting, func(f *foundation) error {
+		tokens, err := newTokens(f)
+		if err != nil {
+			return err
+		}
+		signing, err := tokens.Reseal(ctx)
+		if err != nil {
+			return err
+		}
+		others, err := f.keyring.Reseal(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(p.stdout, "%d signing keys and %d other values sealed with the current master key\n", signing, others)
+		return err
+	})
 }

@@ -64,7 +64,7 @@ func (c *migrateCommand) Run(ctx context.Context, p *program) error {
 	if c.Status {
 		return c.printPending(ctx, p)
 	}
-	return c.with(ctx, p, func(f *foundation) error {
+	return c.with(ctx, p, open, func(f *foundation) error {
 		_, err := fmt.Fprintf(p.stdout, "%s is up to date\n", f.db.Name())
 		return err
 	})

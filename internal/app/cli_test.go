@@ -49,7 +49,7 @@ func TestMisuse(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"", "serve", "migrate", "config", "config default", "config check", "user", "user add", "user list", "keys rotate", "version"} {
+	for _, command := range []string{"", "serve", "migrate", "config", "config default", "config check", "user", "user add", "user list", "keys rotate", "keys reseal", "version"} {
 		r := run(t, "", append(strings.Fields(command), "--help")...)
 		if r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "Usage: sumun "+command) {
 			t.Errorf("%s --help ended with %d: %s%s", command, r.code, r.stderr, r.stdout)
@@ -136,6 +136,31 @@ func TestConfigCheckFindsWhatDoesNotAnswer(t *testing.T) {
 	}
 	if !strings.Contains(r.stdout, "warn   issuer: http://id.example.com is plain HTTP") {
 		t.Errorf("no warning about plain HTTP:\n%s", r.stdout)
+	}
+}
+
+// Behind a proxy that is not named, everybody shares its address: one person's wrong passwords would lock out all.
+func TestProxyThatIsNotNamed(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		settings []string
+		warned   bool
+	}{
+		"behind a proxy":       {[]string{"SUMUN_ISSUER=https://id.example.com", "SUMUN_LISTEN=127.0.0.1:0"}, true},
+		"on another machine":   {[]string{"SUMUN_ISSUER=https://id.example.com", "SUMUN_LISTEN=0.0.0.0:0"}, true},
+		"named":                {[]string{"SUMUN_ISSUER=https://id.example.com", "SUMUN_LISTEN=127.0.0.1:0", "SUMUN_HTTP_TRUSTED_PROXIES=127.0.0.1/32"}, false},
+		"without a proxy":      {[]string{"SUMUN_ISSUER=https://id.example.com", "SUMUN_LISTEN=0.0.0.0:0", "SUMUN_TLS_ACME_HOSTS=id.example.com"}, false},
+		"tried on one machine": {[]string{"SUMUN_LISTEN=127.0.0.1:0"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := append([]string{"SUMUN_DATA=" + filepath.Join(t.TempDir(), "data"), "SUMUN_OPS_LISTEN=127.0.0.1:0"},
+				test.settings...)
+			r := runEnv(t, env, "", "config", "check")
+			if warned := strings.Contains(r.stdout, "warn   http.trusted_proxies: empty"); warned != test.warned || r.code != 0 {
+				t.Errorf("warned is %v, exit code %d:\n%s%s", warned, r.code, r.stdout, r.stderr)
+			}
+		})
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/identity"
+	passwords "github.com/sumunio/sumun/internal/identity/password"
 )
 
 type userCommands struct {
@@ -52,7 +53,14 @@ func (c *userAddCommand) Run(ctx context.Context, p *program) error {
 	if name == "" {
 		name, _, _ = strings.Cut(c.Email, "@")
 	}
-	return c.with(ctx, p, withIdentity(func(s *identityServices) error {
+	cfg, err := c.load(p)
+	if err != nil {
+		return err
+	}
+	if err := checkPassword(cfg, p, password, passwords.Person{Email: c.Email, UserName: c.UserName, Name: name}); err != nil {
+		return err
+	}
+	return c.with(ctx, p, open, withIdentity(func(s *identityServices) error {
 		a, err := s.people.AddAccount(ctx, identity.NewAccount{
 			Email: c.Email, Name: name, UserName: c.UserName, Password: password, Roles: c.Role, Verified: c.Verified,
 		})
@@ -62,6 +70,24 @@ func (c *userAddCommand) Run(ctx context.Context, p *program) error {
 		_, err = fmt.Fprintf(p.stdout, "added %s as %s\n", a.Email, a.ID)
 		return err
 	}))
+}
+
+// checkPassword refuses a password before anything is made for its sake.
+func checkPassword(cfg Config, p *program, password string, person passwords.Person) (err error) {
+	policy, err := passwords.OpenPolicy(cfg.Passwords.Policy, cfg.Log.logger(p.stderr))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, policy.Close()) }()
+	broken := policy.Check(password, person)
+	if len(broken) == 0 {
+		return nil
+	}
+	rules := make([]string, len(broken))
+	for i, rule := range broken {
+		rules[i] = rule.Message()
+	}
+	return fmt.Errorf("the password is refused: %s", strings.Join(rules, " "))
 }
 
 // readLine reads the first line, without its end.
@@ -117,7 +143,7 @@ func (userStatus) Help() string {
 }
 
 func (c userStatus) set(ctx context.Context, p *program, status identity.Status) error {
-	return c.withExisting(ctx, p, withIdentity(func(s *identityServices) error {
+	return c.with(ctx, p, openExisting, withIdentity(func(s *identityServices) error {
 		a, err := s.people.AccountByAddress(ctx, c.Email)
 		if err == nil {
 			err = s.people.SetStatus(ctx, a.ID, status)
@@ -158,7 +184,7 @@ type listed struct {
 const listPage = 500
 
 func (c *userListCommand) Run(ctx context.Context, p *program) error {
-	return c.withExisting(ctx, p, withIdentity(func(s *identityServices) error {
+	return c.with(ctx, p, openExisting, withIdentity(func(s *identityServices) error {
 		write, flush := c.writer(p.stdout)
 		for after := ""; ; {
 			accounts, err := s.people.Accounts(ctx, after, listPage)

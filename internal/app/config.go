@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -48,7 +47,7 @@ type Config struct {
 	TLS       httpd.TLS       `yaml:"tls" doc:"TLS on the public listener, from files or from an ACME authority. Without either it speaks plain HTTP."`
 	HTTP      httpd.Config    `yaml:"http" omit:"listen,tls" doc:"The public listener."`
 	SQL       sqldb.Config    `yaml:"sql" omit:"url=database" doc:"How the database is used."`
-	Keyring   keyring.Config  `yaml:"keyring" omit:"master_key_file" doc:"Replacing and making the master key."`
+	Keyring   keyring.Config  `yaml:"keyring" omit:"master_key,master_key_file" doc:"Replacing and making the master key."`
 	Tokens    token.Config    `yaml:"tokens" doc:"Access tokens and the keys that sign them."`
 	Sessions  session.Config  `yaml:"sessions" doc:"Sessions and refresh tokens."`
 	Passwords password.Config `yaml:"passwords" doc:"How passwords are kept, and what is asked of a new one."`
@@ -115,9 +114,7 @@ func (c *Config) deriveIssuer(bound string) {
 // Validate returns what is wrong with the keys that belong to no section, joined.
 func (c *Config) Validate() error {
 	var errs []error
-	if err := checkListen(c.OpsListen); err != nil {
-		errs = append(errs, fmt.Errorf("ops_listen: %q %w", c.OpsListen, err))
-	}
+	errs = append(errs, httpd.CheckListen("ops_listen", c.OpsListen))
 	if c.Listen == c.OpsListen && !strings.HasSuffix(c.Listen, ":0") {
 		errs = append(errs, fmt.Errorf("ops_listen: %q is taken by listen; give it a port of its own", c.OpsListen))
 	}
@@ -143,17 +140,6 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-func checkListen(address string) error {
-	_, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	if err != nil {
-		return errors.New("is not an address and a port; write it like 127.0.0.1:9090")
-	}
-	return nil
-}
-
 func checkIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
 	switch {
@@ -165,12 +151,6 @@ func checkIssuer(issuer string) error {
 		return errors.New("is compared letter by letter; write it in lower case")
 	}
 	return nil
-}
-
-// loopbackHost reports whether only this machine can mean itself by the host.
-func loopbackHost(host string) bool {
-	address, err := netip.ParseAddr(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && address.IsLoopback()
 }
 
 // issuerHost is the host part of a valid issuer.

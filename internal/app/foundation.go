@@ -32,30 +32,58 @@ type foundation struct {
 	closers []func() error // in the order in which they were opened
 }
 
-// open makes the data folder, opens the database, checks the master key against it and brings the tables up to date. The
-// caller closes the foundation.
-func open(ctx context.Context, cfg Config, log *slog.Logger, sets []sqldb.Migrations) (_ *foundation, err error) {
+// An opener opens the foundation. The caller closes it.
+type opener func(ctx context.Context, cfg Config, log *slog.Logger, sets []sqldb.Migrations) (*foundation, error)
+
+// open makes what is missing: data folder, database, master key, tables.
+func open(ctx context.Context, cfg Config, log *slog.Logger, sets []sqldb.Migrations) (*foundation, error) {
+	if err := makeDataFolder(cfg); err != nil {
+		return nil, err
+	}
+	return connect(ctx, cfg, log, sets, sqldb.Migrate)
+}
+
+// openExisting makes nothing: it fails where there is no installation, or one whose tables are not those of this version.
+func openExisting(ctx context.Context, cfg Config, log *slog.Logger, sets []sqldb.Migrations) (*foundation, error) {
+	if err := databaseExists(cfg); err != nil {
+		return nil, err
+	}
+	cfg.Keyring.Create = false
+	return connect(ctx, cfg, log, sets, upToDate)
+}
+
+func upToDate(ctx context.Context, db *sqldb.DB, sets ...sqldb.Migrations) error {
+	pending, err := sqldb.Pending(ctx, db, sets...)
+	if err == nil && len(pending) > 0 {
+		err = fmt.Errorf("%s lacks tables of this version (%s); make them with `sumun migrate`, or name the database of your "+
+			"installation with --data or --database", db.Name(), pending[0])
+	}
+	return err
+}
+
+// connect opens the database, checks the master key against it and has the tables seen to.
+func connect(
+	ctx context.Context, cfg Config, log *slog.Logger, sets []sqldb.Migrations,
+	tables func(context.Context, *sqldb.DB, ...sqldb.Migrations) error,
+) (_ *foundation, err error) {
 	f := &foundation{cfg: cfg, log: log, clock: time.Now, metrics: httpd.NewRegistry()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.close())
 		}
 	}()
-	if err := makeDataFolder(cfg); err != nil {
-		return nil, err
-	}
 	if f.db, err = sqldb.Open(ctx, cfg.SQL); err != nil {
 		return nil, err
 	}
 	f.closers = append(f.closers, f.db.Close)
 	// The keyring's tables come first, so that nothing else is touched in a database of another master key.
-	if err := sqldb.Migrate(ctx, f.db, keyring.Migrations); err != nil {
+	if err := tables(ctx, f.db, keyring.Migrations); err != nil {
 		return nil, err
 	}
 	if f.keyring, err = keyring.Open(ctx, f.db, cfg.Keyring, f.clock); err != nil {
 		return nil, err
 	}
-	if err := sqldb.Migrate(ctx, f.db, sets...); err != nil {
+	if err := tables(ctx, f.db, sets...); err != nil {
 		return nil, err
 	}
 	return f, f.openLimiter(ctx)

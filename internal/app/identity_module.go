@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -71,9 +70,7 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	if s.tokens, err = token.New(cfg.Tokens, token.Deps{
-		DB: f.db, Keyring: f.keyring, Issuer: cfg.Issuer, Clock: f.clock, Log: f.log,
-	}); err != nil {
+	if s.tokens, err = newTokens(f); err != nil {
 		return nil, err
 	}
 	if s.sessions, err = session.New(cfg.Sessions, session.Deps{
@@ -84,7 +81,7 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	}
 	cookies := cfg.cookies()
 	if s.pages, err = web.New(web.Config{
-		Service: cfg.Service, LanguageCookie: cookies.Lang(), Secure: cookies.Secure, RequestID: httpd.RequestID,
+		Service: cfg.Service, Cookies: cookies, RequestID: httpd.RequestID,
 	}); err != nil {
 		return nil, err
 	}
@@ -107,6 +104,12 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	return s, nil
 }
 
+func newTokens(f *foundation) (*token.Service, error) {
+	return token.New(f.cfg.Tokens, token.Deps{
+		DB: f.db, Keyring: f.keyring, Issuer: f.cfg.Issuer, Clock: f.clock, Log: f.log,
+	})
+}
+
 func (s *identityServices) newTransport(f *foundation) (mail.Transport, error) {
 	if f.cfg.Mail.Transport == mail.TransportMailbox {
 		s.mailbox = mail.NewMailbox(f.db, f.clock)
@@ -124,7 +127,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 		return nil, errors.Join(err, s.policy.Close())
 	}
 	mailboxToken := ""
-	if s.mailbox != nil && isLoopback(f.cfg.OpsListen) {
+	if s.mailbox != nil && httpd.IsLoopback(f.cfg.OpsListen) {
 		mailboxToken = rand.Text()
 	}
 	return &unit{
@@ -197,11 +200,5 @@ func (s *identityServices) sweepTrail(f *foundation) func(context.Context) error
 
 // cookies are Secure where browsers will send them back: over TLS, and to this very machine.
 func (c *Config) cookies() httpd.Cookies {
-	return httpd.Cookies{Secure: strings.HasPrefix(c.Issuer, "https:") || loopbackHost(c.issuerHost())}
-}
-
-// isLoopback reports whether only this machine can reach the address.
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	return err == nil && loopbackHost(host)
+	return httpd.Cookies{Secure: strings.HasPrefix(c.Issuer, "https:") || httpd.IsLoopbackHost(c.issuerHost())}
 }

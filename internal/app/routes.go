@@ -14,8 +14,8 @@ import (
 	"github.com/sumunio/sumun/internal/httpd"
 )
 
-// publicRoutes puts the routes of all units together, behind the chain that every request passes.
-func (n *node) publicRoutes() (http.Handler, error) {
+// newPublicRoutes puts the routes of all units together, behind the chain that every request passes.
+func (n *node) newPublicRoutes() (http.Handler, error) {
 	mux := http.NewServeMux()
 	api := httpd.NewAPI(mux, httpd.APIConfig{Title: n.cfg.Service, Version: "1", ServerURL: n.cfg.Issuer})
 	api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {
@@ -40,7 +40,7 @@ func (n *node) publicRoutes() (http.Handler, error) {
 	return httpd.Chain(n.log, n.metrics, cfg)(httpd.Routes(mux, render)), nil
 }
 
-func (n *node) opsRoutes() http.Handler {
+func (n *node) newOpsRoutes() http.Handler {
 	return httpd.OpsHandler(httpd.OpsConfig{
 		Ready: n.ready, Registry: n.metrics, Listen: n.cfg.OpsListen, Log: n.log,
 		Extra: func(mux *http.ServeMux) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -19,13 +18,13 @@ import (
 // node is one process that serves.
 type node struct {
 	*foundation
-	units    []*unit
-	public   *httpd.Server
-	ops      *httpd.Server
-	routes   http.Handler // what public serves, once the modules are built
-	serving  atomic.Bool
-	cancel   context.CancelCauseFunc // asks for the end, with the reason
-	problems problems
+	units        []*unit
+	public, ops  *httpd.Server
+	publicRoutes http.Handler // what they serve, once the modules are built
+	opsRoutes    http.Handler
+	serving      atomic.Bool
+	cancel       context.CancelCauseFunc // asks for the end, with the reason
+	problems     problems
 }
 
 var (
@@ -36,59 +35,94 @@ var (
 // serve runs the selected modules until ctx ends or a part of them fails. It returns nil when ctx ended and everything has
 // stopped in order.
 func serve(ctx context.Context, cfg Config, selected []module, stdout, stderr io.Writer) (err error) {
-	f, err := open(ctx, cfg, cfg.Log.logger(stderr), tables(selected))
-	if err != nil {
+	log := cfg.Log.logger(stderr)
+	n := &node{}
+	// The ports come first: when one is taken, nothing has been made yet. Who connects meanwhile waits.
+	defer func() { err = errors.Join(err, n.release()) }()
+	if err := n.listen(ctx, cfg, log); err != nil {
 		return err
 	}
-	n := &node{foundation: f}
+	cfg.deriveIssuer(n.public.Addr())
+	if n.foundation, err = open(ctx, cfg, log, tables(selected)); err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, n.close()) }()
 	if err := n.build(ctx, selected); err != nil {
 		return err
 	}
-	running, cancel := context.WithCancelCause(ctx)
+	failed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(errStopped)
 	n.cancel = cancel
 
 	lasting := context.WithoutCancel(ctx) // each part is told to stop at its turn
 	workers := n.start(lasting, n.workers()...)
 	defer workers.stop()
-	if err := n.listen(ctx); err != nil {
-		return errors.Join(err, n.problems.join())
-	}
 	ops := n.start(lasting, worker{"operators' listener", n.ops.Run})
 	defer ops.stop()
 	public := n.start(lasting, worker{"public listener", n.public.Run})
 	defer public.stop()
 
 	if err := n.announce(ctx, stdout, stderr); err != nil {
-		return err
+		return errors.Join(err, n.problems.join())
 	}
-	n.serving.Store(true)
-	<-running.Done()
-	n.serving.Store(false)
-	n.log.Info("stopping", "reason", context.Cause(running).Error())
-	if ctx.Err() != nil {
-		time.Sleep(cfg.Drain)
-	}
+	n.wait(ctx, failed)
 	public.stop()
 	workers.stop()
 	ops.stop()
 	return n.problems.join()
 }
 
-// build connects the modules and loads what they need in memory. Port 0 is bound before, as the issuer is named after it.
-func (n *node) build(ctx context.Context, selected []module) (err error) {
-	late := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.routes.ServeHTTP(w, r) })
-	if n.public, err = httpd.NewServer(n.cfg.HTTP, late, n.log); err != nil {
+// wait returns when ctx has ended and load balancers have had the time to notice, or when a part has failed.
+func (n *node) wait(ctx, failed context.Context) {
+	select {
+	case <-ctx.Done():
+		n.serving.Store(false)
+		n.log.Info("stopping", "reason", context.Cause(ctx).Error())
+		drained := time.NewTimer(n.cfg.Drain)
+		defer drained.Stop()
+		select {
+		case <-drained.C:
+			return
+		case <-failed.Done():
+		}
+	case <-failed.Done():
+		n.serving.Store(false)
+	}
+	n.log.Info("stopping at once", "reason", context.Cause(failed).Error())
+}
+
+// listen binds the ports. What they serve is known once the modules are built.
+func (n *node) listen(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+	opsConfig := httpd.DefaultConfig()
+	opsConfig.Listen = cfg.OpsListen
+	opsConfig.WriteTimeout = opsWriteTimeout
+	late := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.opsRoutes.ServeHTTP(w, r) })
+	if n.ops, err = httpd.NewServer(opsConfig, late, log); err != nil {
 		return err
 	}
-	if _, port, _ := net.SplitHostPort(n.cfg.Listen); port == "0" {
-		if err := n.public.Listen(ctx); err != nil {
-			return err
-		}
-		n.cfg.deriveIssuer(n.public.Addr())
+	late = func(w http.ResponseWriter, r *http.Request) { n.publicRoutes.ServeHTTP(w, r) }
+	if n.public, err = httpd.NewServer(cfg.HTTP, late, log); err != nil {
+		return err
 	}
-	n.cfg.deriveIssuer(n.cfg.Listen)
+	if err := n.ops.Listen(ctx); err != nil {
+		return fmt.Errorf("%w (ops_listen)", err)
+	}
+	return n.public.Listen(ctx)
+}
+
+// release gives the ports back, if the servers have not.
+func (n *node) release() error {
+	var errs []error
+	for _, s := range []*httpd.Server{n.ops, n.public} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// build connects the modules and loads what they need in memory.
+func (n *node) build(ctx context.Context, selected []module) (err error) {
 	for _, m := range selected {
 		u, err := m.build(n.foundation)
 		if err != nil {
@@ -102,28 +136,13 @@ func (n *node) build(ctx context.Context, selected []module) (err error) {
 			return err
 		}
 	}
-	if n.routes, err = n.publicRoutes(); err != nil {
-		return err
-	}
-	opsConfig := httpd.DefaultConfig()
-	opsConfig.Listen = n.cfg.OpsListen
-	opsConfig.WriteTimeout = opsWriteTimeout
-	n.ops, err = httpd.NewServer(opsConfig, n.opsRoutes(), n.log)
+	n.opsRoutes = n.newOpsRoutes()
+	n.publicRoutes, err = n.newPublicRoutes()
 	return err
 }
 
 // opsWriteTimeout lets an operator record a profile of some minutes.
 const opsWriteTimeout = 5 * time.Minute
-
-func (n *node) listen(ctx context.Context) error {
-	if err := n.ops.Listen(ctx); err != nil {
-		return fmt.Errorf("%w (ops_listen)", err)
-	}
-	if n.public.Addr() != "" {
-		return nil
-	}
-	return n.public.Listen(ctx)
-}
 
 func (n *node) workers() []worker {
 	var all []worker

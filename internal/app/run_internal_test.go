@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // A worker that is gone without a word would leave mail unsent or sessions unrevoked for days.
@@ -53,4 +55,35 @@ func TestWorkersThatAreStoppedAreNoProblem(t *testing.T) {
 	if err := n.problems.join(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A load balancer is given time to notice; a part that fails meanwhile leaves nothing to wait for.
+func TestDrainEndsWhenAPartFails(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	failed, fail := context.WithCancelCause(t.Context())
+	n := &node{foundation: &foundation{log: slog.New(slog.DiscardHandler), cfg: Config{Drain: time.Hour}}, cancel: fail}
+	n.serving.Store(true)
+	done := make(chan struct{})
+	go func() { n.wait(ctx, failed); close(done) }()
+	stop()
+	n.start(t.Context(), worker{"mail", func(context.Context) error { return errors.New("no more paper") }}).done.Wait()
+	<-done
+	if n.serving.Load() {
+		t.Error("it still claims to be ready")
+	}
+}
+
+func TestDrainLasts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		n := &node{foundation: &foundation{log: slog.New(slog.DiscardHandler), cfg: Config{Drain: 10 * time.Second}}}
+		began := time.Now()
+		stop()
+		n.wait(ctx, t.Context())
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("drained for %v", took)
+		}
+	})
 }

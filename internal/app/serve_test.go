@@ -1,14 +1,17 @@
 package app_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/sumunio/sumun/internal/app"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -207,7 +210,48 @@ func TestServeRefusesToStart(t *testing.T) {
 			if strings.Contains(r.stdout, "ready") || strings.Contains(r.stderr, "hunter2") {
 				t.Errorf("got %+v", r)
 			}
+			if _, err := os.Stat(data); strings.Contains(name, "port in use") && !os.IsNotExist(err) {
+				t.Errorf("it left a data folder: %v", err)
+			}
 		})
+	}
+}
+
+// readiness asks /readyz at the moment the program says that it is ready.
+type readiness struct {
+	*output
+	ops    string
+	once   sync.Once
+	status int
+}
+
+func (r *readiness) Write(p []byte) (int, error) {
+	r.once.Do(func() {
+		response, err := http.Get("http://" + r.ops + "/readyz")
+		if err == nil {
+			response.Body.Close()
+			r.status = response.StatusCode
+		}
+	})
+	return r.output.Write(p)
+}
+
+// Scripts wait for the banner, and go on as if everything answered.
+func TestReadyIsSaidWhenItIs(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &readiness{output: newOutput(), ops: freePort(t)}
+	ended := make(chan int, 1)
+	args := []string{"serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--ops-listen", out.ops}
+	go func() { ended <- app.Main(ctx, args, strings.NewReader(""), out, io.Discard, nil) }()
+	select {
+	case <-out.ready:
+	case code := <-ended:
+		t.Fatalf("serve ended with %d", code)
+	}
+	cancel()
+	if code := <-ended; code != 0 || out.status != http.StatusOK {
+		t.Errorf("exit code %d; at the banner /readyz answered %d", code, out.status)
 	}
 }
 

@@ -60,7 +60,7 @@ func DefaultConfig() Config {
 // Validate reports what is wrong with the configuration.
 func (c Config) Validate() error {
 	if c.Retention < 24*time.Hour || c.Retention > 20*365*24*time.Hour {
-		return fmt.Errorf("audit.retention: %s is outside 24h to 175200h (20 years); use 9600h for 400 days", c.Retention)
+		return fmt.Errorf("retention: %s is outside 24h to 175200h (20 years); use 9600h for 400 days", c.Retention)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (l *Log) Append(ctx context.Context, q sqldb.Queryer, e Event) error {
 		at = l.clock()
 	}
 	if _, err := q.ExecContext(ctx, insertEvent, id.String(), sqldb.Micros(at), e.Account, e.Actor, e.Action,
-		addressText(e.Origin.Address), clean(e.Origin.UserAgent, maxUserAgent), clean(e.Origin.RequestID, maxRequestID),
+		AddressText(e.Origin.Address), clean(e.Origin.UserAgent, maxUserAgent), clean(e.Origin.RequestID, maxRequestID),
 		detail, sqldb.Micros(at.Add(l.cfg.Retention))); err != nil {
 		return fmt.Errorf("append audit event %s: %w", e.Action, err)
 	}
@@ -174,9 +174,9 @@ func encodeDetail(detail map[string]string) (string, error) {
 	return string(text), nil
 }
 
-// addressText is the address in its shortest form, empty when unknown. The zone names an interface of this machine and says
+// AddressText is the address in its shortest form, empty when unknown. The zone names an interface of this machine and says
 // nothing about the caller.
-func addressText(a netip.Addr) string {
+func AddressText(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
 	}

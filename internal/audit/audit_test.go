@@ -242,7 +242,7 @@ func TestConfigNamesKeyValueAndRemedy(t *testing.T) {
 		t.Error(err)
 	}
 	err := audit.Config{Retention: time.Minute}.Validate()
-	if err == nil || !strings.Contains(err.Error(), "audit.retention: 1m0s") {
+	if err == nil || !strings.Contains(err.Error(), "retention: 1m0s") {
 		t.Errorf("got %v", err)
 	}
 }

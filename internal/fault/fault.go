@@ -50,7 +50,7 @@ var (
 	// ErrInternal is what a caller sees of an error that is not a fault.
 	ErrInternal = New(Internal, "internal", "Something went wrong on our side.")
 	// ErrTimeout is what a caller sees when a deadline has passed.
-	ErrTimeout = New(Timeout, "timeout", "This took too long. Please try again.")
+	ErrTimeout = New(Timeout, "timeout", "This took too long. Please try again.").After(5 * time.Second)
 	// ErrTooLarge is what a caller sees when a request body exceeds its bound.
 	ErrTooLarge = New(TooLarge, "request.too_large", "The request is too large.")
 )

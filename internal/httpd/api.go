@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -24,13 +25,15 @@ type APIConfig struct {
 //
 // Operations take and answer JSON. Errors they return, and huma's own, are answered and recorded as a Handler's are; where
 // values are refused, the problem document names the fields and never repeats a value. Unknown members are refused, in
-// their exact spelling: encoding/json would fill "password" from "PASSWORD" behind the validation's back. Bodies are bounded
-// by Chain and by the operation's MaxBodyBytes (1 MiB).
+// their exact spelling: encoding/json would fill "password" from "PASSWORD" behind the validation's back. So are two members
+// of one name, of which it would take the last. Bodies are bounded by Chain and by the operation's MaxBodyBytes (1 MiB).
 func NewAPI(mux *http.ServeMux, cfg APIConfig) huma.API {
 	adjustHuma()
 	c := huma.DefaultConfig(cfg.Title, cfg.Version)
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
-	c.CreateHooks = nil // they would add a $schema member to every body
+	format := huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
+	c.Formats = map[string]huma.Format{"application/json": format, "json": format} // the latter for application/problem+json
+	c.CreateHooks = nil                                                            // they would add a $schema member to every body
 	c.Transformers = []huma.Transformer{answerProblem}
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	if cfg.ServerURL != "" {
@@ -51,10 +54,10 @@ func Refuse(api huma.API, ctx huma.Context, err error) {
 // every API of the process.
 var adjustHuma = sync.OnceFunc(func() {
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		return newProblem(status, msg, errs)
+		return newProblem(context.Background(), status, msg, errs)
 	}
-	huma.NewErrorWithContext = func(_ huma.Context, status int, msg string, errs ...error) huma.StatusError {
-		return newProblem(status, msg, errs)
+	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
+		return newProblem(ctx.Context(), status, msg, errs)
 	}
 	huma.ValidateStrictCasing = true
 })
@@ -96,7 +99,7 @@ func answerProblem(ctx huma.Context, _ string, v any) (any, error) {
 	if !ok {
 		return v, nil
 	}
-	record(ctx.Context(), p.cause)
+	note(ctx.Context(), p.cause, p.fault)
 	h := http.Header{}
 	p.fault.SetHeaders(h)
 	h.Set("Cache-Control", "no-store")

@@ -131,6 +131,7 @@ func TestOperationsSpeakJSONOnly(t *testing.T) {
 		{"form", "application/x-www-form-urlencoded", "", "request.unsupported_media", 415},
 		{"text", "text/plain", "", "request.unsupported_media", 415},
 		{"none", "", "", "request.unsupported_media", 415},
+		{"broken", "application/json; =", "", "request.unsupported_media", 415},
 		{"asks for XML", "application/json", "application/xml", "request.not_acceptable", 406},
 		{"refuses JSON", "application/json", "application/json;q=0", "request.not_acceptable", 406},
 		{"hostile", "application/json", "a;,b", "request.not_acceptable", 406},
@@ -203,7 +204,7 @@ func TestOperationsFailWithFaults(t *testing.T) {
 		"wrapped": {fmt.Errorf("sign in: %w", busy.Wrap(errors.New("queue full"))), 503, "identity.busy", "2", "",
 			"sign in: identity.busy: Too many sign-ins at once.: queue full"},
 		"internal":     {errors.New("row 7"), 500, "internal", "", "", "row 7"},
-		"deadline":     {fmt.Errorf("query: %w", context.DeadlineExceeded), 504, "timeout", "", "", "query: context deadline exceeded"},
+		"deadline":     {fmt.Errorf("query: %w", context.DeadlineExceeded), 504, "timeout", "5", "", "query: context deadline exceeded"},
 		"huma's own":   {huma.Error404NotFound("no such thing"), 404, "request.not_found", "", "", ""},
 		"huma's other": {huma.Error409Conflict("taken"), 409, "request.conflict", "", "", ""},
 	} {

@@ -2,7 +2,6 @@ package httpd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,8 +14,10 @@ import (
 )
 
 // Chain returns the middleware that every request passes: request id, client address, security headers, recovery from
-// panics, the bound on the body, protection against cross-origin use, and at the end one log event and one count in the
+// panics, the bounds on body and time, protection against cross-origin use, and at the end one log event and one count in the
 // metrics. Several chains may share a registerer.
+//
+// The context of a request ends after cfg.RequestTimeout, or when its client has gone; WithoutTimeout is for what lasts.
 //
 // Exempt lists the http.ServeMux patterns that other origins may call with unsafe methods, such as "POST /oauth/token":
 // endpoints that take their proof in the request and set or read no cookie. Everything else is protected, and cfg's
@@ -54,9 +55,13 @@ func (c *chain) wrap(next http.Handler) http.Handler {
 		start := time.Now()
 		c.metrics.begin()
 		x := c.begin(w, r)
+		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, x), c.cfg.RequestTimeout)
+		defer cancel()
+		// A copy: net/http looks at the body of its own request to see whether all of it was read. Were that ours, what is left
+		// of a refused body would be taken for further requests.
+		r = r.WithContext(ctx)
 		// The server's own writer, which MaxBytesReader tells to close the connection after a body that is too large.
 		r.Body = http.MaxBytesReader(w, r.Body, c.cfg.MaxBody)
-		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 		defer func() {
 			if x.abort {
 				panic(http.ErrAbortHandler) // net/http cuts the connection and stays silent
@@ -74,6 +79,8 @@ func (c *chain) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		id:       requestID(r.Header, trusted),
 		client:   clientAddr(peer, r.Header, c.cfg.TrustedProxies),
 		agent:    r.UserAgent(),
+		api:      isAPI(r.URL.Path),
+		conn:     r.Context(),
 		response: &response{ResponseWriter: w},
 	}
 	w.Header().Set("X-Request-Id", x.id)
@@ -88,7 +95,6 @@ func (c *chain) serve(next http.Handler, r *http.Request, x *exchange) {
 		}
 	}()
 	if r.ContentLength > c.cfg.MaxBody {
-		x.response.Header().Set("Connection", "close") // rather than reading what will be refused
 		Error(x.response, r, fault.ErrTooLarge)
 		return
 	}
@@ -130,13 +136,14 @@ func (c *chain) recovered(v any, r *http.Request, x *exchange) {
 }
 
 // finish counts and logs the request. What it logs is bounded and none of it is a secret: the route's pattern instead of the
-// path, the fault's code instead of its message. The whole error is there only when the failure is on our side.
+// path, the fault's code instead of its message. The whole error is there only when the failure is on our side. That nobody
+// was left to be answered explains every failure but a panic.
 func (c *chain) finish(r *http.Request, x *exchange, took time.Duration) {
-	f := fault.From(x.err)
-	gone := x.response.err != nil || errors.Is(r.Context().Err(), context.Canceled)
+	f := x.fault
+	gone := x.response.err != nil || x.conn.Err() != nil
 	status := x.response.status
 	switch {
-	case gone && (status == 0 || f != nil && f.Kind() == fault.Internal):
+	case gone && x.stack == nil && (status == 0 || f != nil && f.Status() >= 500):
 		status = statusClientGone
 	case status == 0:
 		status = http.StatusOK // what net/http sends for a handler that writes nothing

@@ -22,7 +22,8 @@ func TestOneEventPerRequest(t *testing.T) {
 	t.Parallel()
 	x := setup()
 	x.mux.Handle("GET /v1/users/{id}", httpd.Handler(func(w http.ResponseWriter, _ *http.Request) error {
-		return httpd.JSON(w, http.StatusOK, map[string]string{"name": "Kim"})
+		_, _ = io.WriteString(w, "{\"name\":\"Kim\"}\n")
+		return nil
 	}))
 	r := httptest.NewRequest(http.MethodGet, "/v1/users/7?token=SECRET", nil)
 	r.RemoteAddr = "192.0.2.7:1234"
@@ -274,12 +275,9 @@ func TestSecurityHeaders(t *testing.T) {
 	t.Parallel()
 	x := setup()
 	x.mux.HandleFunc("GET /v1/things", func(w http.ResponseWriter, _ *http.Request) {})
-	x.mux.HandleFunc("GET /page", func(w http.ResponseWriter, _ *http.Request) { httpd.PageHeaders(w.Header()) })
 	for path, csp := range map[string]string{
 		"/v1/things": "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 		"/nothing":   "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-		"/page": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +
-			"connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 	} {
 		h := x.do(httptest.NewRequest(http.MethodGet, path, nil)).Header()
 		for name, want := range map[string]string{

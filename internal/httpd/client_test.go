@@ -97,6 +97,28 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
+// FuzzForwardedProto: only a trusted proxy's last word may make us promise that this host speaks HTTPS.
+func FuzzForwardedProto(f *testing.F) {
+	f.Add("10.0.0.1:9", "https", "http , HTTPS")
+	f.Add("192.0.2.1:9", "https", ",")
+	x := who()
+	f.Fuzz(func(t *testing.T, remote, first, second string) {
+		r := httptest.NewRequest(http.MethodGet, "/who", nil)
+		r.RemoteAddr = remote
+		r.Header["X-Forwarded-Proto"] = []string{first, second}
+		w := httptest.NewRecorder()
+		x.ServeHTTP(w, r)
+		words := strings.Split(second, ",")
+		said := strings.EqualFold(strings.TrimSpace(words[len(words)-1]), "https")
+		ap, err := netip.ParseAddrPort(remote)
+		proxy := err == nil && (netip.MustParsePrefix("10.0.0.0/8").Contains(ap.Addr().Unmap()) ||
+			netip.MustParsePrefix("fd00::/8").Contains(ap.Addr().WithZone("")))
+		if promised := w.Header().Get("Strict-Transport-Security") != ""; promised != (said && proxy) {
+			t.Fatalf("promised is %v", promised)
+		}
+	})
+}
+
 func FuzzClientAddr(f *testing.F) {
 	f.Add("10.0.0.1:9", "1.2.3.4, 198.51.100.1, 10.0.0.2", "10.0.0.3", "id")
 	f.Add("[::ffff:10.0.0.1]:9", "[2001:db8::1%x]:7,,unknown", "", "\x00")

@@ -22,6 +22,7 @@ type Config struct {
 	ReadHeaderTimeout time.Duration  `yaml:"read_header_timeout" doc:"How long a client may take to send its header."`
 	ReadTimeout       time.Duration  `yaml:"read_timeout" doc:"How long a client may take to send the whole request."`
 	WriteTimeout      time.Duration  `yaml:"write_timeout" doc:"The time from the request's header to the end of the answer."`
+	RequestTimeout    time.Duration  `yaml:"request_timeout" doc:"How long a request may be worked on before it is answered with 504. Below write_timeout, so that the answer still gets out."`
 	IdleTimeout       time.Duration  `yaml:"idle_timeout" doc:"How long a connection may wait for its next request."`
 	ShutdownGrace     time.Duration  `yaml:"shutdown_grace" doc:"How long requests in flight may take to finish when the server stops."`
 }
@@ -57,6 +58,7 @@ func DefaultConfig() Config {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
+		RequestTimeout:    10 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		ShutdownGrace:     10 * time.Second,
 	}
@@ -64,7 +66,7 @@ func DefaultConfig() Config {
 
 // Validate returns everything that is wrong with the configuration, each with its key, value and remedy.
 func (c Config) Validate() error {
-	errs := []error{checkListen("listen", c.Listen), c.TLS.validate()}
+	errs := []error{CheckListen("listen", c.Listen), c.TLS.validate()}
 	origins := http.NewCrossOriginProtection()
 	for _, origin := range c.TrustedOrigins {
 		if origins.AddTrustedOrigin(origin) != nil {
@@ -89,12 +91,17 @@ func (c Config) Validate() error {
 		{"read_header_timeout", c.ReadHeaderTimeout},
 		{"read_timeout", c.ReadTimeout},
 		{"write_timeout", c.WriteTimeout},
+		{"request_timeout", c.RequestTimeout},
 		{"idle_timeout", c.IdleTimeout},
 		{"shutdown_grace", c.ShutdownGrace},
 	} {
 		if d.value <= 0 {
 			errs = append(errs, fmt.Errorf("%s: %s would let a slow client stay for ever; use a positive duration such as 15s", d.key, d.value))
 		}
+	}
+	if c.RequestTimeout >= c.WriteTimeout && c.WriteTimeout > 0 {
+		errs = append(errs, fmt.Errorf("request_timeout: %s is not below write_timeout, %s, so that nobody would get to know; use 10s",
+			c.RequestTimeout, c.WriteTimeout))
 	}
 	return errors.Join(errs...)
 }
@@ -122,12 +129,13 @@ func (t TLS) validate() error {
 		errs = append(errs, errors.New("tls.acme.cache_dir: empty; name a folder, or every start asks for new certificates and runs into limits"))
 	}
 	if t.ACME.HTTPListen != "" {
-		errs = append(errs, checkListen("tls.acme.http_listen", t.ACME.HTTPListen))
+		errs = append(errs, CheckListen("tls.acme.http_listen", t.ACME.HTTPListen))
 	}
 	return errors.Join(errs...)
 }
 
-func checkListen(key, listen string) error {
+// CheckListen returns what is wrong with an address to listen on, naming the key that holds it.
+func CheckListen(key, listen string) error {
 	_, port, err := net.SplitHostPort(listen)
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
@@ -141,7 +149,7 @@ func checkListen(key, listen string) error {
 // Warnings returns what is allowed and dangerous.
 func (c Config) Warnings() []string {
 	var warnings []string
-	if !c.TLS.Enabled() && !isLoopback(c.Listen) {
+	if !c.TLS.Enabled() && !IsLoopback(c.Listen) {
 		warnings = append(warnings, fmt.Sprintf("listen: %s is plain HTTP on an address others can reach: passwords and tokens "+
 			"travel unprotected; set tls, or listen on 127.0.0.1 behind a proxy that speaks TLS", c.Listen))
 	}
@@ -152,12 +160,16 @@ func (c Config) Warnings() []string {
 	return warnings
 }
 
-func isLoopback(listen string) bool {
+// IsLoopback reports whether only this machine can reach an address to listen on.
+func IsLoopback(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)
-	if err != nil {
-		return false
-	}
-	if host == "localhost" {
+	return err == nil && IsLoopbackHost(host)
+}
+
+// IsLoopbackHost reports whether everybody means their own machine by a host name or address. Names below localhost are among
+// them (RFC 6761, section 6.3).
+func IsLoopbackHost(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
 	}
 	addr, err := netip.ParseAddr(host)

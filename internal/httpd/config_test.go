@@ -39,13 +39,18 @@ func TestValidateReportsEverything(t *testing.T) {
 	}
 	for _, want := range []string{
 		`listen: "nowhere"`, `trusted_origins: "shop.example"`, "trusted_proxies:", "max_body: 0", "max_header_bytes: 0",
-		"read_header_timeout: 0s", "read_timeout: 0s", "write_timeout: 0s", "idle_timeout: 0s", "shutdown_grace: 0s",
+		"read_header_timeout: 0s", "read_timeout: 0s", "write_timeout: 0s", "request_timeout: 0s", "idle_timeout: 0s", "shutdown_grace: 0s",
 		`cert_file "cert.pem" and key_file ""`, "choose one", `"https://id.example"`, `"192.0.2.1"`, `"*.example"`,
 		"tls.acme.cache_dir", `tls.acme.http_listen: "80"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s", want)
 		}
+	}
+	c = httpd.DefaultConfig()
+	c.RequestTimeout = c.WriteTimeout
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "request_timeout: 30s is not below write_timeout") {
+		t.Errorf("an answer after the last moment: %v", err)
 	}
 	c = httpd.DefaultConfig()
 	c.TLS.ACME.Email = "ops@example.com"

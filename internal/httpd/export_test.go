@@ -8,3 +8,9 @@ var Get = (*certificates).get
 
 // ChallengeAddr returns where the server answers ACME's HTTP-01 challenges.
 func ChallengeAddr(s *Server) string { return s.endpoints[1].listener.Addr().String() }
+
+// Unmarshal and ErrTwice are what a body is read with.
+var (
+	Unmarshal = unmarshal
+	ErrTwice  = errTwice
+)

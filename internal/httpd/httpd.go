@@ -1,5 +1,5 @@
 // Package httpd owns everything between a TCP connection and a handler: servers and their TLS, the one chain every request
-// passes, error-returning handlers, JSON in and out, the huma API, cookies, and the operators' listener.
+// passes, error-returning handlers, the huma API, cookies, and the operators' listener.
 //
 // It promises that every request has an id and a client address that cannot be forged from outside, leaves exactly one log
 // event and one count in the metrics, carries the security headers, is bounded in size and time, and cannot be made by
@@ -11,6 +11,7 @@ package httpd
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/netip"
 
@@ -72,27 +73,64 @@ func WithErrors(render func(w http.ResponseWriter, r *http.Request, f *fault.Fau
 // record notes err for the log event. It returns the fault to answer with, and false when the answer has already begun: then
 // nothing more may be written, and Chain cuts the connection.
 func record(ctx context.Context, err error) (*fault.Fault, bool) {
-	f := fault.From(err)
+	f := answerTo(ctx, err)
+	return f, note(ctx, err, f)
+}
+
+// note is record for an error whose fault is known.
+func note(ctx context.Context, err error, f *fault.Fault) bool {
 	x := exchangeOf(ctx)
 	if x == nil {
-		return f, true
+		return true
 	}
-	x.err = err
+	x.err, x.fault = err, f
 	if x.response.started() {
 		x.abort = true
-		return f, false
+		return false
 	}
-	return f, true
+	return true
+}
+
+// answerTo returns the fault that err is answered with.
+func answerTo(ctx context.Context, err error) *fault.Fault {
+	f := fault.From(err)
+	var declared *fault.Fault
+	if !errors.As(err, &declared) && f.Kind() == fault.Internal && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fault.ErrTimeout.Wrap(err) // not everything that ran out of time says so
+	}
+	if x := exchangeOf(ctx); x != nil && x.api && f.Kind() == fault.Unauthenticated && f.WWWAuthenticate() == "" {
+		return f.Challenge(challenge)
+	}
+	return f
+}
+
+// challenge goes with every 401 of the API that has none of its own, as it must (RFC 9110, section 15.5.2).
+const challenge = `Bearer realm="sumun"`
+
+// WithoutTimeout lets the requests that h serves last: streams, recordings. They still end with their client, and with
+// Config.WriteTimeout, which h can move through http.ResponseController.
+func WithoutTimeout(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+		defer cancel()
+		if x := exchangeOf(ctx); x != nil {
+			defer context.AfterFunc(x.conn, cancel)()
+		}
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 // exchange is what is known of one request and its answer. It belongs to the goroutine that serves the request.
 type exchange struct {
 	id       string
 	client   netip.Addr
-	agent    string // User-Agent, as it was sent
-	route    string // the pattern that matched, "" when none did
+	agent    string          // User-Agent, as it was sent
+	api      bool            // answers are JSON
+	conn     context.Context // the server's, which ends when the client has gone
+	route    string          // the pattern that matched, "" when none did
 	response *response
-	err      error // what the handler returned or panicked with
+	err      error        // what the handler returned or panicked with
+	fault    *fault.Fault // what it is answered with
 	stack    []byte
 	abort    bool // cut the connection after logging
 	render   func(http.ResponseWriter, *http.Request, *fault.Fault)

@@ -1,11 +1,8 @@
 package httpd
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -17,71 +14,52 @@ import (
 // defaultMaxBody bounds request bodies, in bytes.
 const defaultMaxBody = 1 << 20
 
-// NoContent answers 204.
-func NoContent(w http.ResponseWriter) error {
-	w.WriteHeader(http.StatusNoContent)
+// errTwice says that an object has two members of one name. What such a document means is anybody's guess (RFC 8259,
+// section 4): a proxy that looks into it may see the other one.
+var errTwice = errors.New("an object has two members of one name")
+
+// unmarshal is json.Unmarshal for huma, which reads each body twice: into an any, which is validated, and then into the
+// operation's input.
+func unmarshal(data []byte, v any) error {
+	if err := json.Unmarshal(data, v); err != nil {
+		return err
+	}
+	if parsed, ok := v.(*any); ok && written(data) != members(*parsed) {
+		return errTwice
+	}
 	return nil
 }
 
-// JSON answers with v as JSON. It fails before anything is written when v cannot be encoded. That the client has gone while it
-// was being written is no failure.
-func JSON(w http.ResponseWriter, status int, v any) error {
-	var body bytes.Buffer
-	if err := json.NewEncoder(&body).Encode(v); err != nil {
-		return fmt.Errorf("encode answer: %w", err)
+// written counts the members of all objects in a valid JSON text: each has one colon, and no others are outside of strings.
+func written(text []byte) (n int) {
+	inString := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			inString = !inString
+		case inString && c == '\\':
+			i++
+		case !inString && c == ':':
+			n++
+		}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(body.Bytes())
-	return nil
+	return n
 }
 
-// DecodeJSON reads the request body, one JSON value of at most 1 MiB or Chain's bound, whichever is less, into v. It refuses
-// other media types (ErrUnsupportedMedia), what is not JSON and what follows the value (ErrMalformed), unknown fields and
-// values of the wrong type (ErrInvalid). The faults never repeat a value.
-func DecodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return ErrUnsupportedMedia
+// members counts those that decoding has kept.
+func members(v any) (n int) {
+	switch v := v.(type) {
+	case map[string]any:
+		n = len(v)
+		for _, member := range v {
+			n += members(member)
+		}
+	case []any:
+		for _, element := range v {
+			n += members(element)
+		}
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, defaultMaxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return decodeFault(err)
-	}
-	switch _, err := dec.Token(); {
-	case err == io.EOF:
-		return nil
-	case isTooLarge(err):
-		return decodeFault(err)
-	default:
-		return ErrMalformed.With("Something follows the JSON value.")
-	}
-}
-
-func decodeFault(err error) error {
-	var wrongType *json.UnmarshalTypeError
-	var syntax *json.SyntaxError
-	switch {
-	case isTooLarge(err):
-		return fault.ErrTooLarge
-	case err == io.EOF:
-		return ErrMalformed.With("A JSON body is required.")
-	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF):
-		return ErrMalformed.With("The body is not valid JSON.")
-	case errors.As(err, &wrongType):
-		return ErrInvalid.WithFields(fault.Field{Name: clipName(wrongType.Field), Code: "type", Message: "Has the wrong type."})
-	}
-	// encoding/json has no type for this error.
-	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		name, _ := strconv.Unquote(quoted)
-		return ErrInvalid.WithFields(fault.Field{Name: clipName(name), Code: "unexpected", Message: "Is not known here."})
-	}
-	return ErrBodyUnread.Wrap(err)
-}
-
-func isTooLarge(err error) bool {
-	var tooLarge *http.MaxBytesError
-	return errors.As(err, &tooLarge)
+	return n
 }
 
 // isJSON reports whether a Content-Type is application/json or a JSON-based one such as application/merge-patch+json.

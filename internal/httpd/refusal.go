@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -15,12 +16,12 @@ const maxFields = 32
 
 // newProblem turns what huma says about a failure into a fault: the first fault among errs if there is one, otherwise one
 // that fits the status.
-func newProblem(status int, msg string, errs []error) *problem {
+func newProblem(ctx context.Context, status int, msg string, errs []error) *problem {
 	cause := huntFault(errs)
 	if cause == nil {
 		cause = statusFault(status, msg, errs)
 	}
-	f := fault.From(cause)
+	f := answerTo(ctx, cause)
 	return &problem{Problem: f.Problem(""), fault: f, cause: cause}
 }
 
@@ -38,11 +39,15 @@ func huntFault(errs []error) error {
 	return nil
 }
 
+// statusFault returns the fault that fits a status, and what is wrong on our side as it is.
 func statusFault(status int, msg string, errs []error) error {
 	switch status {
 	case http.StatusBadRequest:
 		if msg == "request body is required" {
 			return ErrMalformed.With("A JSON body is required.")
+		}
+		if d, ok := first(errs).(huma.ErrorDetailer); ok && d.ErrorDetail().Message == errTwice.Error() {
+			return ErrMalformed.With("An object of the body has two members of one name.")
 		}
 		return ErrMalformed
 	case http.StatusUnprocessableEntity:
@@ -67,9 +72,16 @@ func statusFault(status int, msg string, errs []error) error {
 		return fault.New(kind, "request."+kind.String(), "The request was refused.")
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fault.ErrInternal.Wrap(err)
+		return err
 	}
-	return fault.ErrInternal.Wrap(errors.New(msg))
+	return errors.New(msg)
+}
+
+func first(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return errs[0]
 }
 
 // fields names the values huma's validation refused. Its messages and values are not passed on, since both may repeat what the

@@ -110,6 +110,17 @@ func (s *Server) Addr() string {
 	return s.endpoints[0].listener.Addr().String()
 }
 
+// Close gives back what Listen has bound, where Run never came to it.
+func (s *Server) Close() error {
+	var errs []error
+	for _, e := range s.endpoints {
+		if err := e.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Run serves until ctx ends, then accepts nothing more, lets requests in flight finish for at most ShutdownGrace, cuts those
 // that remain, and returns nil. It listens first if Listen has not been called. An error means that a listener broke.
 func (s *Server) Run(ctx context.Context) error {

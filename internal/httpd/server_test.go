@@ -73,7 +73,7 @@ func TestSlowClientsAreCut(t *testing.T) {
 	})
 	s, _, _ := start(t, x, func(c *httpd.Config) {
 		c.ReadHeaderTimeout, c.ReadTimeout = 50*time.Millisecond, 100*time.Millisecond
-		c.WriteTimeout, c.IdleTimeout = 200*time.Millisecond, 50*time.Millisecond
+		c.RequestTimeout, c.WriteTimeout, c.IdleTimeout = 150*time.Millisecond, 200*time.Millisecond, 50*time.Millisecond
 	})
 
 	for name, sent := range map[string]string{

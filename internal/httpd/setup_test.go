@@ -38,6 +38,12 @@ func (b *logBook) String() string {
 
 func (b *logBook) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil)) }
 
+func (b *logBook) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines.Reset()
+}
+
 // event returns the only event logged so far.
 func (b *logBook) event(t *testing.T) map[string]any {
 	t.Helper()

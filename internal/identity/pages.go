@@ -186,7 +186,10 @@ func see(w http.ResponseWriter, r *http.Request, path string, query url.Values) 
 func form(r *http.Request) (url.Values, error) {
 	r.Body = http.MaxBytesReader(nil, r.Body, maxBody)
 	if err := r.ParseForm(); err != nil {
-		return nil, fault.From(errForm.Wrap(err))
+		if f := fault.From(err); f.Kind() == fault.TooLarge {
+			return nil, f
+		}
+		return nil, errForm.Wrap(err)
 	}
 	return r.PostForm, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/sumunio/sumun/internal/session"
@@ -141,6 +142,9 @@ func (p pages) sessions(w http.ResponseWriter, r *http.Request, v visitor) error
 	list, next, err := p.deps.Sessions.List(r.Context(), v.account.ID, r.URL.Query().Get("cursor"), pageSize)
 	if err != nil {
 		return err
+	}
+	if i := slices.IndexFunc(list, func(s session.Session) bool { return s.ID == v.session.ID }); i > 0 {
+		list = slices.Insert(slices.Delete(slices.Clone(list), i, i+1), 0, list[i]) // the visitor's own comes first
 	}
 	page := web.Sessions{Next: next, Notice: notice(r, "session_ended", "other_sessions_ended")}
 	for _, s := range list {

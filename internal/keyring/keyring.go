@@ -38,7 +38,7 @@ var ErrUnknownKey = errors.New("unknown key")
 // another package still keeps values sealed under it (see Stale).
 type Config struct {
 	// MasterKey is 32 bytes in base64. It comes from the environment (SUMUN_MASTER_KEY) and wins over MasterKeyFile.
-	MasterKey        Secret   `yaml:"-"`
+	MasterKey        Secret   `yaml:"master_key" doc:"32 bytes in base64; it wins over master_key_file."`
 	MasterKeyFile    string   `yaml:"master_key_file" doc:"A file with 32 bytes in base64 that only the user who runs the program can read."`
 	PreviousKeyFiles []string `yaml:"previous_key_files" doc:"Master keys that still open what they sealed, and seal nothing new."`
 	Create           bool     `yaml:"create" doc:"Make the master key file on the first start, while the database has not been sealed with another key."`
@@ -56,7 +56,7 @@ func (c Config) Validate() error {
 	}
 	if c.MasterKey != "" {
 		if _, err := parseKey(c.MasterKey.Reveal()); err != nil {
-			errs = append(errs, fmt.Errorf("SUMUN_MASTER_KEY: %w", err))
+			errs = append(errs, fmt.Errorf("master_key: %w", err))
 		}
 	}
 	for _, name := range c.PreviousKeyFiles {

@@ -6,6 +6,7 @@ import (
 	"net"
 	netmail "net/mail"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,20 +59,20 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	var faults []error
 	if _, err := parseFrom(c.From); err != nil {
-		faults = append(faults, fmt.Errorf("mail.from: %q is not a sender; use the form Name <no-reply@example.com>", c.From))
+		faults = append(faults, fmt.Errorf("from: %q is not a sender; use the form Name <no-reply@example.com>", c.From))
 	}
 	if c.Workers < 1 || c.Workers > 64 {
-		faults = append(faults, fmt.Errorf("mail.workers: %d is outside 1 to 64; use 4", c.Workers))
+		faults = append(faults, fmt.Errorf("workers: %d is outside 1 to 64; use 4", c.Workers))
 	}
 	switch c.Transport {
 	case TransportMailbox:
 	case TransportSMTP:
 		if strings.Contains(c.From, ".invalid") {
-			faults = append(faults, fmt.Errorf("mail.from: %q can receive no answers and will be refused; use an address of your own domain", c.From))
+			faults = append(faults, fmt.Errorf("from: %q can receive no answers and will be refused; use an address of your own domain", c.From))
 		}
 		faults = append(faults, c.SMTP.validate())
 	default:
-		faults = append(faults, fmt.Errorf("mail.transport: %q is unknown; use mailbox or smtp", c.Transport))
+		faults = append(faults, fmt.Errorf("transport: %q is unknown; use mailbox or smtp", c.Transport))
 	}
 	return errors.Join(faults...)
 }
@@ -79,20 +80,20 @@ func (c Config) Validate() error {
 func (c SMTPConfig) validate() error {
 	var faults []error
 	wrong := func(key, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("mail.smtp."+key+": "+format, args...))
+		faults = append(faults, fmt.Errorf("smtp."+key+": "+format, args...))
 	}
 	if c.Host == "" {
 		wrong("host", "it is empty; name the server that takes your mail")
 	} else if _, err := hosts.ToASCII(c.Host); err != nil && net.ParseIP(c.Host) == nil {
-		wrong("host", "%q is not a host name or IP address; leave out the port, which is mail.smtp.port", c.Host)
+		wrong("host", "%q is not a host name or IP address; leave out the port, which is smtp.port", c.Host)
 	}
 	if c.Port < 0 || c.Port > 65535 {
-		wrong("port", "%d is outside 1 to 65535; use 0 for the usual port of mail.smtp.security", c.Port)
+		wrong("port", "%d is outside 1 to 65535; use 0 for the usual port of smtp.security", c.Port)
 	}
 	switch c.Security {
 	case SecuritySTARTTLS, SecurityTLS:
 	case SecurityNone:
-		if c.Username != "" && !isLoopback(c.Host) {
+		if c.Username != "" && !mayHearPassword(c.Host) {
 			wrong("security", "%q would send the password of %q in clear over the network; use starttls or tls", c.Security, c.Username)
 		}
 	default:
@@ -112,6 +113,9 @@ func (c SMTPConfig) validate() error {
 	return errors.Join(faults...)
 }
 
+// Address returns where the server listens, as host:port.
+func (c SMTPConfig) Address() string { return net.JoinHostPort(c.Host, strconv.Itoa(c.port())) }
+
 func (c SMTPConfig) port() int {
 	switch {
 	case c.Port != 0:
@@ -124,9 +128,8 @@ func (c SMTPConfig) port() int {
 	return 587
 }
 
-// isLoopback reports whether host names this machine. It is as narrow as the SMTP library, which refuses to send a password
-// in clear anywhere else.
-func isLoopback(host string) bool {
+// mayHearPassword reports whether the SMTP library sends a password in clear to host: to this machine by these names only.
+func mayHearPassword(host string) bool {
 	return host == "localhost" || host == "127.0.0.1" || host == "::1"
 }
 

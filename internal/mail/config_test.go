@@ -29,8 +29,8 @@ func TestValidateReportsEveryFault(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		`mail.from: "nobody"`, "mail.workers: 0", `mail.smtp.host: "mail.example.com:587"`, "mail.smtp.port: 70000", "mail.smtp.username: ",
-		`mail.smtp.security: "ssl"`, "mail.smtp.timeout: 1h0m0s", `mail.smtp.ca_file: "/nowhere.pem"`,
+		`from: "nobody"`, "workers: 0", `smtp.host: "mail.example.com:587"`, "smtp.port: 70000", "smtp.username: ",
+		`smtp.security: "ssl"`, "smtp.timeout: 1h0m0s", `smtp.ca_file: "/nowhere.pem"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)
@@ -59,7 +59,7 @@ func TestUnknownTransportIsRefused(t *testing.T) {
 	t.Parallel()
 	cfg := mail.DefaultConfig()
 	cfg.Transport = "pigeon"
-	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), `mail.transport: "pigeon"`) {
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), `transport: "pigeon"`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -69,7 +69,22 @@ func TestSMTPNeedsASenderOfItsOwn(t *testing.T) {
 	t.Parallel()
 	cfg := mail.DefaultConfig()
 	cfg.Transport, cfg.SMTP.Host = mail.TransportSMTP, "mail.example.com"
-	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "mail.from") {
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "from: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The check of a configuration must try the port that mail will go to.
+func TestSMTPAddress(t *testing.T) {
+	t.Parallel()
+	for want, cfg := range map[string]mail.SMTPConfig{
+		"mail.example.com:587":  {Host: "mail.example.com", Security: mail.SecuritySTARTTLS},
+		"mail.example.com:465":  {Host: "mail.example.com", Security: mail.SecurityTLS},
+		"[::1]:25":              {Host: "::1", Security: mail.SecurityNone},
+		"mail.example.com:2525": {Host: "mail.example.com", Port: 2525, Security: mail.SecurityTLS},
+	} {
+		if got := cfg.Address(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }

@@ -23,7 +23,7 @@ const (
 	attemptTime = time.Minute     // for composing and sending one letter
 	claimTime   = 3 * time.Minute // longer than an attempt, by more than the clocks of two nodes should differ
 	stopGrace   = 8 * time.Second // for the letters in flight when Run is told to stop
-	settleTime  = 5 * time.Second // for writing down how an attempt ended
+	settleTime  = 5 * time.Second // for claiming letters, and for writing down how an attempt ended
 
 	backoffMin = 10 * time.Second
 	backoffMax = time.Hour
@@ -204,7 +204,9 @@ func (d *dispatcher) dispatch(ctx, work context.Context) (more bool, err error) 
 			filled = true
 		}
 	}
-	claimed, err := d.queue.claim(ctx, free)
+	claiming, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	claimed, err := d.queue.claim(claiming, free)
 	for range free - len(claimed) {
 		<-d.slots
 	}
@@ -311,6 +313,8 @@ func (q *Queue) tidy(ctx context.Context) {
 		q.log.Warn("mail outbox not tidied", "error", err)
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
 	waiting, parked, err := q.count(ctx)
 	if err != nil {
 		return // the poll reports it

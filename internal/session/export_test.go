@@ -33,3 +33,9 @@ func (s *Service) SettleAll(ctx context.Context) error { return s.settleAll(ctx)
 
 // Sweep is a task of Run.
 func (s *Service) Sweep(ctx context.Context) error { return s.sweep(ctx) }
+
+// HoldFeed keeps the feed from being read, as a query that hangs does, until release is called.
+func (s *Service) HoldFeed() (release func()) {
+	s.feed.turn <- struct{}{}
+	return func() { <-s.feed.turn }
+}

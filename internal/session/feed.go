@@ -70,8 +70,11 @@ func (s *Service) Load(ctx context.Context) error {
 }
 
 // Apply makes this node's set current with everything that has been committed. Call it after the commit of a transaction that
-// went through EndAllTx, SetRolesTx or Start. Should it fail, Run catches up; the change itself stands.
+// went through EndAllTx, SetRolesTx or Start. It takes some seconds at most. Should it fail, Run catches up; the change itself
+// stands.
 func (s *Service) Apply(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
 	if err := s.pull(ctx); err != nil {
 		return fmt.Errorf("apply revocations: %w", err)
 	}
@@ -83,8 +86,12 @@ func (s *Service) Apply(ctx context.Context) error {
 // Entries already in the set stay: what was revoked does not come back to life.
 func (s *Service) pull(ctx context.Context) error {
 	f := &s.feed
-	f.Lock()
-	defer f.Unlock()
+	select {
+	case f.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the feed: %w", context.Cause(ctx))
+	}
+	defer func() { <-f.turn }()
 	at := s.deps.Clock()
 	entries, err := sqldb.All(ctx, s.deps.DB.Reader(), scanEntry, readFeed, f.last.seq)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -18,8 +19,13 @@ const (
 
 	settleEvery = 5 * time.Second
 	sweepEvery  = 10 * time.Minute
+	settleRound = time.Minute
 	pullTimeout = 5 * time.Second
 	sweepBatch  = 500
+
+	// A task that fails for longer than a hiccup needs somebody to look, who is told again every minute.
+	hiccup    = 30 * time.Second
+	tellEvery = time.Minute
 )
 
 // purgeAt returns the midnight (UTC) after an expiry, in microseconds: when the row may go. It is rounded because it is
@@ -58,8 +64,8 @@ var sweeps = [...]struct{ what, statement string }{
 		SELECT seq FROM revocations WHERE keep_until < $1 ORDER BY seq LIMIT $2)`},
 }
 
-// Run follows the feed, settles thefts that were interrupted and removes what has expired, until ctx ends. Failures are logged
-// when they begin and tried again; nothing is lost by them but time.
+// Run follows the feed, settles thefts that were interrupted and removes what has expired, until ctx ends. What fails is tried
+// again; nothing is lost by it but time. It is logged as a warning at first, and as an error once it lasts.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, task := range []struct {
@@ -68,7 +74,7 @@ func (s *Service) Run(ctx context.Context) error {
 		do    func(context.Context) error
 	}{
 		{"follow the revocation feed", pollEvery, s.follow},
-		{"settle thefts", settleEvery, s.settleAll},
+		{"settle thefts", settleEvery, s.settleThefts},
 		{"sweep sessions", sweepEvery, s.sweep},
 	} {
 		wg.Go(func() { s.repeat(ctx, task.name, task.every, task.do) })
@@ -81,24 +87,53 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) repeat(ctx context.Context, name string, every time.Duration, do func(context.Context) error) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	failing := false
+	var outage outage
 	for {
 		err := do(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err != nil && !failing:
-			s.deps.Log.ErrorContext(ctx, "session task fails; trying again", "task", name, "error", err)
-		case err == nil && failing:
-			s.deps.Log.InfoContext(ctx, "session task works again", "task", name)
 		}
-		failing = err != nil
+		switch level, tell := outage.after(err != nil, s.deps.Clock()); {
+		case tell && err != nil:
+			s.deps.Log.Log(ctx, level, "session task fails; trying again", "task", name, "error", err)
+		case tell:
+			s.deps.Log.Log(ctx, level, "session task works again", "task", name)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
 	}
+}
+
+// outage is what is known of a task that fails.
+type outage struct{ since, told time.Time }
+
+// after notes how an attempt ended, and returns whether to tell, and how loudly.
+func (o *outage) after(failed bool, now time.Time) (level slog.Level, tell bool) {
+	switch {
+	case !failed && o.since.IsZero():
+		return 0, false
+	case !failed:
+		*o = outage{}
+		return slog.LevelInfo, true
+	case o.since.IsZero():
+		*o = outage{since: now}
+		return slog.LevelWarn, true
+	}
+	tell = now.Sub(o.since) > hiccup && now.Sub(o.told) >= tellEvery
+	if tell {
+		o.told = now
+	}
+	return slog.LevelError, tell
+}
+
+// settleThefts is one round of settleAll.
+func (s *Service) settleThefts(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleRound)
+	defer cancel()
+	return s.settleAll(ctx)
 }
 
 // follow is one poll of the feed. A query that hangs must not keep the next one from trying.

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/httpd"
 )
 
@@ -67,6 +68,10 @@ type listOutput struct {
 	}
 }
 
+type sessionOutput struct {
+	Body sessionBody
+}
+
 type idInput struct {
 	ID string `path:"id" maxLength:"64"`
 }
@@ -91,6 +96,7 @@ func (s *Service) MountAPI(humaAPI huma.API, cookies httpd.Cookies) {
 	refresh.Security = nil // the refresh token is the proof
 	huma.Register(humaAPI, refresh, h.refresh)
 	huma.Register(humaAPI, op(http.MethodGet, "/v1/sessions", "list-sessions", "List one's sessions", http.StatusOK), h.list)
+	huma.Register(humaAPI, op(http.MethodGet, "/v1/sessions/{id}", "get-session", "Get one of one's sessions", http.StatusOK), h.get)
 	huma.Register(humaAPI, op(http.MethodDelete, "/v1/sessions/{id}", "end-session", "End one of one's sessions", http.StatusNoContent), h.end)
 	huma.Register(humaAPI, op(http.MethodDelete, "/v1/sessions/current", "sign-out", "End the session that asks", http.StatusNoContent), h.endCurrent)
 	huma.Register(humaAPI, op(http.MethodDelete, "/v1/sessions", "end-other-sessions", "End all one's other sessions", http.StatusNoContent), h.endOthers)
@@ -128,19 +134,32 @@ func (h *api) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	claims := auth.FromContext(ctx)
 	page, next, err := h.sessions.List(ctx, claims.Subject, in.Cursor, in.Limit)
 	if err != nil {
-		return nil, err
+		return nil, inTime(err)
 	}
 	out := &listOutput{}
 	out.Body.NextCursor = next
 	out.Body.Items = make([]sessionBody, len(page))
 	for i, one := range page {
-		out.Body.Items[i] = sessionBody{
-			ID: one.ID, Current: one.ID == claims.SessionID, Device: one.Device.Label, UserAgent: one.Device.UserAgent,
-			Address: addressText(one.Device.Address), CreatedAt: one.CreatedAt, LastUsedAt: one.LastUsedAt,
-			AuthTime: one.AuthTime, ExpiresAt: one.ExpiresAt,
-		}
+		out.Body.Items[i] = newSessionBody(one, claims)
 	}
 	return out, nil
+}
+
+func (h *api) get(ctx context.Context, in *idInput) (*sessionOutput, error) {
+	claims := auth.FromContext(ctx)
+	one, err := h.sessions.Get(ctx, claims.Subject, in.ID)
+	if err != nil {
+		return nil, inTime(err)
+	}
+	return &sessionOutput{newSessionBody(one, claims)}, nil
+}
+
+func newSessionBody(one Session, asks *auth.Claims) sessionBody {
+	return sessionBody{
+		ID: one.ID, Current: one.ID == asks.SessionID, Device: one.Device.Label, UserAgent: one.Device.UserAgent,
+		Address: addressText(one.Device.Address), CreatedAt: one.CreatedAt, LastUsedAt: one.LastUsedAt,
+		AuthTime: one.AuthTime, ExpiresAt: one.ExpiresAt,
+	}
 }
 
 func (h *api) end(ctx context.Context, in *idInput) (*struct{}, error) {
@@ -148,14 +167,14 @@ func (h *api) end(ctx context.Context, in *idInput) (*struct{}, error) {
 	if in.ID == claims.SessionID {
 		return h.endCurrent(ctx, nil)
 	}
-	return nil, h.sessions.End(ctx, claims.Subject, in.ID, EndedByOwner)
+	return nil, inTime(h.sessions.End(ctx, claims.Subject, in.ID, EndedByOwner))
 }
 
 // endCurrent also makes the browser forget the cookies of the session, those of another session not.
 func (h *api) endCurrent(ctx context.Context, _ *struct{}) (*struct{}, error) {
 	claims, jar := auth.FromContext(ctx), jarOf(ctx)
 	if err := h.sessions.End(ctx, claims.Subject, claims.SessionID, SignedOut); err != nil {
-		return nil, err
+		return nil, inTime(err)
 	}
 	if t, err := parseRefresh(jar.refresh); err == nil && t.session.String() == claims.SessionID {
 		jar.set(h.cookies.RefreshCookie("", 0))
@@ -168,7 +187,19 @@ func (h *api) endCurrent(ctx context.Context, _ *struct{}) (*struct{}, error) {
 
 func (h *api) endOthers(ctx context.Context, _ *struct{}) (*struct{}, error) {
 	claims := auth.FromContext(ctx)
-	return nil, h.sessions.EndOthers(ctx, claims.Subject, claims.SessionID, EndedByOwner)
+	return nil, inTime(h.sessions.EndOthers(ctx, claims.Subject, claims.SessionID, EndedByOwner))
+}
+
+// inTime makes ErrUnavailable, the one answer that clients know, of a store that cannot be reached or took too long.
+func inTime(err error) error {
+	if err == nil {
+		return nil
+	}
+	switch fault.From(err).Kind() {
+	case fault.Unavailable, fault.Timeout:
+		return unavailable(err)
+	}
+	return err
 }
 
 // jar is the cookies of one request and its answer. Unlike an output's header it also reaches the answer of a failure.

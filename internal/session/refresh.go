@@ -31,7 +31,11 @@ const (
 	wasInvalid     outcome = "invalid" // not a token of ours
 	wasUnknown     outcome = "unknown" // the grant has been forgotten
 	wasUnavailable outcome = "unavailable"
+	wasAbandoned   outcome = "abandoned" // the client went away meanwhile
 )
+
+// refreshTimeout bounds a refresh: a client that is turned away in time can try again before its access token expires.
+const refreshTimeout = 5 * time.Second
 
 // rotateGrant decides what a presented token is worth and acts on it, in one statement on one row: of two requests at once
 // the second is decided on what the first has left, on SQLite because there is one writer, on PostgreSQL because READ
@@ -96,9 +100,15 @@ type decision struct {
 //	                                           the session if the client is FirstParty; the owner is told. ErrEnded
 //
 // A token whose MAC is wrong, or whose grant has been forgotten, is ErrInvalidGrant; the former never reaches the store.
-// While the store cannot be reached the answer is ErrUnavailable and the token stays good.
+// While the store cannot be reached, or does not answer within refreshTimeout, the answer is ErrUnavailable and the token
+// stays good.
 func (s *Service) Refresh(ctx context.Context, presented string, device Device) (Tokens, error) {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
 	tokens, result, err := s.refresh(ctx, presented, device)
+	if abandoned(err) {
+		result = wasAbandoned
+	}
 	s.metrics.refreshes.WithLabelValues(string(result)).Inc()
 	return tokens, err
 }
@@ -210,8 +220,16 @@ func scanDecision(r sqldb.Row) (decision, error) {
 	return d, nil
 }
 
+// abandoned reports whether something failed because the caller has gone. What fails for want of time is often cancelled, too.
+func abandoned(err error) bool {
+	return errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
 // unavailable hides an error of the store behind ErrUnavailable. The wait it asks for is random, so that all who were turned
-// away do not come back at once.
+// away do not come back at once. That the caller has gone is no outage, and stays what it is.
 func unavailable(cause error) error {
+	if abandoned(cause) {
+		return cause
+	}
 	return ErrUnavailable.Wrap(cause).After(time.Second + rand.N(4*time.Second))
 }

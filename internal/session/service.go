@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,9 +46,9 @@ type Service struct {
 	metrics metrics
 
 	feed struct { // what this node has seen of the feed
-		sync.Mutex
-		last    entry        // under the mutex
-		freshAt atomic.Int64 // microseconds
+		turn    chan struct{} // of size 1: full while somebody reads it
+		last    entry         // whose turn it is may touch it
+		freshAt atomic.Int64  // microseconds
 	}
 }
 
@@ -59,6 +58,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{cfg: cfg, deps: deps, revoked: auth.NewRevocationSet(deps.Clock)}
+	s.feed.turn = make(chan struct{}, 1)
 	s.metrics = newMetrics(s.feedAge)
 	if deps.Metrics != nil {
 		if err := s.metrics.register(deps.Metrics); err != nil {

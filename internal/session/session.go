@@ -58,7 +58,6 @@ const (
 	EndedByOperator Reason = "operator"         // by an administrator
 	PasswordChanged Reason = "password_changed" // new password, by somebody who knew the old one
 	PasswordReset   Reason = "password_reset"   // new password, by mail
-	AddressChanged  Reason = "address_changed"  // the mail address that identifies the account
 	AccountDisabled Reason = "account_disabled"
 	AccountDeleted  Reason = "account_deleted"
 	LimitReached    Reason = "session_limit" // a newer session took its place
@@ -83,8 +82,6 @@ func (r Reason) text() string {
 		return "This session ended because the password was changed. Sign in again."
 	case PasswordReset:
 		return "This session ended because the password was reset. Sign in again."
-	case AddressChanged:
-		return "This session ended because the address was changed. Sign in again."
 	case AccountDisabled:
 		return "This session ended because the account is disabled."
 	case AccountDeleted:

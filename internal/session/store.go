@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
@@ -197,13 +198,8 @@ func decodeList(text string) (words []string, err error) {
 	return words, nil
 }
 
-// addressText writes an address without its zone, which names an interface of this machine; "" when unknown.
-func addressText(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.Unmap().WithZone("").String()
-}
+// addressText writes an address as the trail does.
+func addressText(a netip.Addr) string { return audit.AddressText(a) }
 
 func parseAddress(text string) (netip.Addr, error) {
 	if text == "" {

@@ -49,24 +49,6 @@ func IsUnique(err error) bool {
 	return ok && e.Code == "23505"
 }
 
-// IsForeignKey reports whether err is the violation of a foreign key.
-func IsForeignKey(err error) bool {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		return e.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
-	}
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.Code == "23503"
-}
-
-// IsCheck reports whether err is the violation of a CHECK.
-func IsCheck(err error) bool {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		return e.Code() == sqlite3.SQLITE_CONSTRAINT_CHECK
-	}
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.Code == "23514"
-}
-
 // explain puts an error of database/sql or a driver into its class. An error that has one, or none, stays what it is.
 func explain(ctx context.Context, err error) error {
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 	"strconv"
 	"time"
@@ -18,7 +19,14 @@ import (
 const (
 	connectTimeout = 5 * time.Second
 	oldestVersion  = 14 // older ones get no more fixes
+
+	// userTimeout is how long what was sent may go unacknowledged before the connection counts as broken (RFC 5482). The
+	// system's own answer is a quarter of an hour.
+	userTimeout = 15 * time.Second
 )
+
+// keepAlive notices within half a minute that the peer of an idle connection has died, or that a firewall has forgotten it.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 func (db *DB) openPostgreSQL(ctx context.Context) error {
 	cfg, err := pgConfig(db.target)
@@ -56,6 +64,7 @@ func pgConfig(t target) (*pgx.ConnConfig, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
 	}
+	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive, Control: setUserTimeout}).DialContext
 	if _, set := cfg.RuntimeParams["application_name"]; !set {
 		cfg.RuntimeParams["application_name"] = "sumun"
 	}

@@ -64,15 +64,11 @@ func All[T any](ctx context.Context, q Queryer, scan func(Row) (T, error), query
 //
 //	DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE expires_at < $1 LIMIT 500)
 //
-// Every batch commits by itself. Sweep stops early, with the number so far, when ctx ends.
+// Every batch commits by itself and has half a minute. Sweep stops early, with the number so far, when ctx ends.
 func Sweep(ctx context.Context, db *DB, query string, args ...any) (int64, error) {
 	var total int64
 	for {
-		res, err := db.Writer().ExecContext(ctx, query, args...)
-		if err != nil {
-			return total, fmt.Errorf("sweep: %w", err)
-		}
-		n, err := res.RowsAffected()
+		n, err := sweepBatch(ctx, db, query, args)
 		if err != nil {
 			return total, fmt.Errorf("sweep: %w", err)
 		}
@@ -82,6 +78,19 @@ func Sweep(ctx context.Context, db *DB, query string, args ...any) (int64, error
 		total += n
 		runtime.Gosched()
 	}
+}
+
+// batchTimeout bounds a batch of Sweep: housekeeping has no deadline of its own, and must not hang with its database.
+const batchTimeout = 30 * time.Second
+
+func sweepBatch(ctx context.Context, db *DB, query string, args []any) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
+	res, err := db.Writer().ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
 }
 
 // Micros returns a time as it is stored: microseconds since 1970 in UTC. The zero time is 0.

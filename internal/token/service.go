@@ -84,7 +84,8 @@ func (s *Service) Load(ctx context.Context) error {
 	if err := s.ensure(ctx, s.cfg.Algorithm); err != nil {
 		return err
 	}
-	return s.reseal(ctx)
+	_, err := s.Reseal(ctx)
+	return err
 }
 
 // Run keeps the keys up to date until ctx ends: it reads what other nodes did, makes successors in time and deletes what

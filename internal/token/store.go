@@ -125,11 +125,12 @@ func (s *Service) generate(algorithm string) (id string, sealed []byte, err erro
 	return id, sealed, err
 }
 
-// reseal seals the private keys anew that are still sealed with a previous master key.
-func (s *Service) reseal(ctx context.Context) error {
+// Reseal seals the private keys anew that are still sealed with a previous master key, and returns how many they were. After
+// it, a node that does not know the current master key cannot read them any more.
+func (s *Service) Reseal(ctx context.Context) (resealed int, err error) {
 	rows, err := sqldb.All(ctx, s.db.Reader(), scanKey, selectKeys)
 	if err != nil {
-		return fmt.Errorf("load signing keys: %w", err)
+		return 0, fmt.Errorf("load signing keys: %w", err)
 	}
 	now := s.clock()
 	for _, row := range rows {
@@ -138,17 +139,18 @@ func (s *Service) reseal(ctx context.Context) error {
 		}
 		der, err := s.keyring.Unseal(purpose, row.sealed)
 		if err != nil {
-			return fmt.Errorf("unseal signing key of generation %d: %w", row.generation, err)
+			return resealed, fmt.Errorf("unseal signing key of generation %d: %w", row.generation, err)
 		}
 		sealed, err := s.keyring.Seal(purpose, der)
 		if err != nil {
-			return fmt.Errorf("seal signing key of generation %d: %w", row.generation, err)
+			return resealed, fmt.Errorf("seal signing key of generation %d: %w", row.generation, err)
 		}
 		if _, err := s.db.Writer().ExecContext(ctx, updateSealed, sealed, row.generation, row.sealed); err != nil {
-			return fmt.Errorf("store signing key of generation %d: %w", row.generation, err)
+			return resealed, fmt.Errorf("store signing key of generation %d: %w", row.generation, err)
 		}
+		resealed++
 	}
-	return nil
+	return resealed, nil
 }
 
 // insert makes a key and stores it together with what it means for its predecessors: with revoke they are deleted. It

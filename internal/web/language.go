@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
 
 	"golang.org/x/text/language"
 )
@@ -21,6 +22,9 @@ var (
 	matcher   = language.NewMatcher([]language.Tag{language.English, language.Korean})
 )
 
+// languageLifetime is how long a browser remembers the language that was chosen in it.
+const languageLifetime = 365 * 24 * time.Hour
+
 // maxAcceptLanguage bounds the header that is parsed, in bytes; browsers send less than a tenth of it.
 const maxAcceptLanguage = 1024
 
@@ -30,7 +34,7 @@ func (r *Renderer) Lang(req *http.Request) string {
 	if lang, ok := supported(req.URL.Query().Get("lang")); ok {
 		return lang
 	}
-	if c, err := req.Cookie(r.cfg.LanguageCookie); err == nil {
+	if c, err := req.Cookie(r.cfg.Cookies.Lang()); err == nil {
 		if lang, ok := supported(c.Value); ok {
 			return lang
 		}
@@ -76,7 +80,7 @@ func accepted(header string) string {
 func (r *Renderer) switchLanguage(w http.ResponseWriter, req *http.Request) {
 	req.Body = http.MaxBytesReader(w, req.Body, 16<<10)
 	if lang, ok := supported(req.PostFormValue("lang")); ok {
-		http.SetCookie(w, r.languageCookie(lang))
+		http.SetCookie(w, r.cfg.Cookies.LangCookie(lang, languageLifetime))
 	}
 	back := "/"
 	if u, err := url.Parse(SafeReturn(req.PostFormValue("return_to"))); err == nil {
@@ -84,13 +88,6 @@ func (r *Renderer) switchLanguage(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	http.Redirect(w, req, back, http.StatusSeeOther)
-}
-
-func (r *Renderer) languageCookie(lang string) *http.Cookie {
-	return &http.Cookie{
-		Name: r.cfg.LanguageCookie, Value: lang, Path: "/", MaxAge: 365 * 24 * 60 * 60,
-		Secure: r.cfg.Secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-	}
 }
 
 // withoutLang returns path and query of u without the parameter that would override the cookie.

@@ -41,6 +41,33 @@ func TestLang(t *testing.T) {
 	}
 }
 
+// Whatever a browser, or something that passes for one, says it prefers: the page comes in a language that we have.
+func FuzzLang(f *testing.F) {
+	f.Add("ko-KR,ko;q=0.9,en;q=0.8", "en", "lang=ko")
+	f.Add("*;q=0,zh-Hant-TW-x-y;q=1.000,", "<script>", "lang=ko&lang=en")
+	f.Add(";;;q=x,\x00", "ko", "%zz")
+	r, err := web.New(web.DefaultConfig())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, accept, cookie, query string) {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		req.URL.RawQuery = query
+		req.Header["Accept-Language"] = []string{accept}
+		req.Header["Cookie"] = []string{"sumun_lang=" + cookie}
+		got := r.Lang(req)
+		if got != web.English && got != web.Korean {
+			t.Fatalf("no page is written in %q", got)
+		}
+		if asked := req.URL.Query().Get("lang"); (asked == web.English || asked == web.Korean) && got != asked {
+			t.Fatalf("asked for %s, got %s", asked, got)
+		}
+		if got := web.Locale(accept); got != web.English && got != web.Korean {
+			t.Fatalf("no mail is written in %q", got)
+		}
+	})
+}
+
 // Without scripts the switch is a form; it must bring people back to where they were, and nowhere else.
 func TestLanguageSwitch(t *testing.T) {
 	t.Parallel()

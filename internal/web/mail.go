@@ -57,7 +57,6 @@ var mailKinds = map[string]mailKind{
 	"new_device":               {details: true, link: toLink, recover: true},
 	"locked":                   {details: true, until: true, link: toRecover},
 	"session_theft":            {details: true, link: toLink, recover: true},
-	"session_limit":            {details: true, link: toLink},
 	"account_deleted":          {details: true},
 }
 

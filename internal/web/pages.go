@@ -149,7 +149,7 @@ func (p Setup) meta() meta {
 }
 
 // AddressConfirm is GET (?token=) and POST /address/confirm: the button in front of the change, so that a mail scanner
-// that opens links changes nothing. Fields: token. It needs no session.
+// that opens links changes nothing. Fields: token. It takes a session of the account besides the link.
 type AddressConfirm struct {
 	Form
 	Token string

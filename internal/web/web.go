@@ -20,16 +20,15 @@ import (
 	"strconv"
 
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/httpd"
 )
 
 // Config says how pages introduce the service. Start from DefaultConfig.
 type Config struct {
 	// Service is the name people know the service by. It appears in titles, in the header and in mails.
 	Service string
-	// LanguageCookie is the name of the cookie that remembers a chosen language.
-	LanguageCookie string
-	// Secure marks that cookie Secure. Leave it on unless the issuer is plain HTTP.
-	Secure bool
+	// Cookies makes the one that remembers a chosen language.
+	Cookies httpd.Cookies
 	// RequestID returns the id under which a request is logged, "" when it has none. It is shown on error pages, so that a
 	// person can quote it. It may be nil.
 	RequestID func(context.Context) string
@@ -37,20 +36,15 @@ type Config struct {
 
 // DefaultConfig returns the configuration of a service that has not been given a name of its own.
 func DefaultConfig() Config {
-	return Config{Service: "Sumun", LanguageCookie: "sumun_lang", Secure: true}
+	return Config{Service: "Sumun", Cookies: httpd.Cookies{Secure: true}}
 }
 
-// Validate returns everything that is wrong with the configuration, joined.
+// Validate returns what is wrong with the configuration.
 func (c Config) Validate() error {
-	var errs []error
 	if c.Service == "" {
-		errs = append(errs, errors.New(`web.service is empty: give the name people know the service by, such as "Sumun"`))
+		return errors.New(`service: it is empty; give the name people know the service by, such as "Sumun"`)
 	}
-	if (&http.Cookie{Name: c.LanguageCookie, Value: English}).Valid() != nil {
-		errs = append(errs, fmt.Errorf(`web.language_cookie is %q, which is not a cookie name: use letters, digits, "_" and "-"`,
-			c.LanguageCookie))
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Renderer writes pages and mails. It is immutable and safe for concurrent use.
@@ -148,7 +142,7 @@ func (r *Renderer) Page(w http.ResponseWriter, req *http.Request, status int, pa
 		return fmt.Errorf("page %s: %w", m.Template, err)
 	}
 	if asked := req.URL.Query().Get("lang"); asked == lang {
-		http.SetCookie(w, r.languageCookie(lang))
+		http.SetCookie(w, r.cfg.Cookies.LangCookie(lang, languageLifetime))
 	}
 	pageHeaders(w.Header(), lang, m.Private || doc.Viewer != nil)
 	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))

@@ -89,8 +89,12 @@ func changeAddress(t *testing.T, s *server, email, current string) (moved string
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.send(t, "POST /v1/address-confirmations", map[string]string{"token": token}).want(t, 204)
-	s.send(t, "POST /v1/address-confirmations", map[string]string{"token": token}).wantProblem(t, 410, "identity.confirmation_invalid")
+	// The link alone is not enough: it takes a session of the account as well.
+	const confirm = "POST /v1/users/me/address-confirmations"
+	body := map[string]string{"token": token}
+	s.send(t, confirm, body).wantProblem(t, 401, "auth.missing")
+	s.send(t, confirm, body, bearer(signedIn.AccessToken)).want(t, 204)
+	s.send(t, confirm, body, bearer(signedIn.AccessToken)).wantProblem(t, 410, "identity.confirmation_invalid")
 	s.awaitLetter(t, email, "address was changed")
 	s.send(t, "POST /v1/sessions", credentials(email, current)).wantProblem(t, 401, "identity.invalid_credentials")
 	return moved

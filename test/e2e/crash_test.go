@@ -27,9 +27,9 @@ func TestKill(t *testing.T) {
 		args := slices.Concat(quick(), box.settings(), []string{"--log-level", "error"})
 		for round := range crashRounds {
 			s := st.serve(t, args...)
-			delay := 200*time.Millisecond + rand.N(800*time.Millisecond)
+			delay := rand.N(600 * time.Millisecond)
 			b.loadUntilKilled(t, s, round, delay)
-			t.Logf("round %d: killed after %v; so far %d sign-ups, %d accounts, %d live and %d ended sessions answered", round, delay,
+			t.Logf("round %d: killed %v into the rush; so far %d sign-ups, %d accounts, %d live and %d ended sessions answered", round, delay,
 				len(b.asked), len(b.accounts), len(b.live), len(b.ended))
 		}
 		s := st.serve(t, args...)
@@ -54,11 +54,20 @@ func (b *book) note(change func()) {
 	change()
 }
 
-// loadUntilKilled lets workers use the program as people would, until the process is killed under them.
+// done is how many sessions have gone all their way, to the end or to being left open.
+func (b *book) done() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.live) + len(b.ended)
+}
+
+// loadUntilKilled lets workers use the program as people would, until the process is killed under them: some time after
+// the first of them are through, however fast the machine is.
 func (b *book) loadUntilKilled(t *testing.T, s *server, round int, delay time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	before := b.done()
 	var workers sync.WaitGroup
 	for w := range crashWorkers {
 		workers.Go(func() {
@@ -77,6 +86,9 @@ func (b *book) loadUntilKilled(t *testing.T, s *server, round int, delay time.Du
 				}
 			}
 		})
+	}
+	if err := eventually(ctx, startPatience, "the rush", func(context.Context) (bool, error) { return b.done() >= before+4, nil }); err != nil {
+		t.Error(err)
 	}
 	<-time.After(delay)
 	s.kill(t)

@@ -17,8 +17,7 @@ func TestMainJob(t *testing.T) {
 func TestMainJobWithRedis(t *testing.T) {
 	t.Parallel()
 	if url := os.Getenv(redisVariable); url != "" {
-		st := sqliteStore(t)
-		mainJob(t, st.serve(t, "--redis", url, "SUMUN_HTTP_TRUSTED_PROXIES=127.0.0.0/8"))
+		mainJob(t, sqliteStore(t).serve(t, "--redis", url))
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 )
 
 // together runs fn n times at once, each told its number.
@@ -109,20 +108,4 @@ func (s *server) awaitLinks(t *testing.T, email string, n int) (links []string) 
 		t.Fatal("two mails hold the same link")
 	}
 	return links
-}
-
-// awaitKeys waits until the published keys are as they should be.
-func (s *server) awaitKeys(t *testing.T, enough func(ids []string) bool) (ids []string) {
-	t.Helper()
-	if err := eventually(t.Context(), 30*time.Second, "the new keys", func(ctx context.Context) (bool, error) {
-		a, err := s.try(ctx, "GET /.well-known/jwks.json", nil)
-		if err != nil {
-			return false, err
-		}
-		ids = keyIDs(t, a)
-		return enough(ids), nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return ids
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -209,4 +210,22 @@ func (s *server) wantDead(t testing.TB, family ...tokens) {
 		}
 		s.send(t, "POST /v1/sessions/refresh", map[string]string{"refresh_token": tk.RefreshToken}).wantProblem(t, 401, "session.ended")
 	}
+}
+
+// users lists the addresses of all accounts, as an operator sees them.
+func (st store) users(t testing.TB) (emails []string) {
+	t.Helper()
+	r := st.command(t, "", "user", "list", "--json")
+	if r.code != 0 {
+		t.Fatalf("user list: %+v", r)
+	}
+	for line := range strings.Lines(r.stdout) {
+		var one account
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Fatalf("user list: %v in %s", err, line)
+		}
+		emails = append(emails, one.Email)
+	}
+	slices.Sort(emails)
+	return emails
 }

@@ -2,5 +2,5 @@
 
 package e2e_test
 
-// raceEnabled builds the program with the race detector as well.
+// raceEnabled says that the tests, and therefore the program, are built with the race detector.
 const raceEnabled = true

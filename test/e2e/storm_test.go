@@ -12,9 +12,15 @@ import (
 const (
 	stormClients  = 200
 	stormDuration = 4 * time.Second
-	// stormBound is generous, for a slow machine that runs the clients and other tests as well; the number is in the log.
-	stormBound = 2 * time.Second
 )
+
+// stormBound is generous, for a slow machine that runs the clients and other tests as well; the number is in the log.
+func stormBound() time.Duration {
+	if raceEnabled {
+		return 10 * time.Second
+	}
+	return 2 * time.Second
+}
 
 // Everybody signs in at the same second. Some are asked to come again; those who are signed in already notice nothing.
 func TestSignInStorm(t *testing.T) {
@@ -48,7 +54,7 @@ func TestSignInStorm(t *testing.T) {
 		if rush.in.Load() == 0 || rush.later.Load() == 0 {
 			t.Error("it was no storm, or nobody got in")
 		}
-		if p99 > stormBound {
+		if p99 > stormBound() {
 			t.Errorf("refreshing took %v (p99) while others signed in", p99)
 		}
 	})

@@ -170,8 +170,8 @@ func unknown(where, problem, suggestion string) error {
 // Origin says where a setting was written: "sumun.yaml:12", "SUMUN_LISTEN", "--listen", or "" for a default.
 func (v *Values) Origin(name string) string { return v.origins[name] }
 
-// Attribute completes what a component's Validate found. Each fault of the component starts with a key, which may be
-// relative to the section or carry the component's own name for it; the result starts with the full name and its origin.
+// Attribute completes what a component's Validate found. Each fault of the component starts with a key or section, named from
+// the section that is the component's; the result starts with the full name and its origin.
 func (v *Values) Attribute(section string, err error) []error {
 	var faults []error
 	for _, fault := range Flatten(err) {
@@ -191,23 +191,24 @@ func (v *Values) Attribute(section string, err error) []error {
 	return faults
 }
 
-// resolve finds the full name of a key or section that a component wrote from its own point of view, or of a variable;
-// "" when there is none.
+// resolve returns the full name of a key or section of a section, where that is set elsewhere under the name it has there; ""
+// when there is none.
 func (s *Schema) resolve(section, written string) string {
-	if k, known := s.byEnv[written]; known {
-		return k.Name
+	name := written
+	if section != "" {
+		name = section + "." + written
 	}
-	_, last, _ := strings.Cut(written, ".")
-	for _, name := range []string{section + "." + written, section + "." + last, written} {
-		if elsewhere, omitted := s.omitted[name]; omitted {
-			name = elsewhere
-		}
-		_, isKey := s.byName[name]
-		if _, isSection := s.sections[name]; isKey || isSection {
-			return name
+	for omitted, elsewhere := range s.omitted {
+		if rest, found := strings.CutPrefix(name, omitted); found && (rest == "" || rest[0] == '.') {
+			name = elsewhere + rest
+			break
 		}
 	}
-	return ""
+	_, isKey := s.byName[name]
+	if _, isSection := s.sections[name]; !isKey && !isSection {
+		return ""
+	}
+	return name
 }
 
 // Flatten takes what errors.Join joined apart, so that each fault can be shown on a line of its own.

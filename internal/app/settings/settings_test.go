@@ -245,7 +245,7 @@ func TestAttribute(t *testing.T) {
 	}
 	joined := errors.Join(
 		errors.New("free: 0 is below 1; people mistype"), nil,
-		errors.Join(errors.New("limit.delay: 0s is too short"), fmt.Errorf("listen: %w", errors.New("no port"))),
+		errors.Join(errors.New("delay: 0s is too short"), fmt.Errorf("dealy: %w", errors.New("is not ours"))),
 		fmt.Errorf("two causes: %w, %w", errors.New("a"), errors.New("b")),
 	)
 	var have []string
@@ -254,10 +254,17 @@ func TestAttribute(t *testing.T) {
 	}
 	want := []string{
 		"limit.free (SUMUN_LIMIT_FREE): 0 is below 1; people mistype", "limit.delay: 0s is too short",
-		"listen (SUMUN_LISTEN): no port", "limit: two causes: a, b",
+		"limit: dealy: is not ours", "limit: two causes: a, b",
 	}
 	if !reflect.DeepEqual(have, want) {
 		t.Errorf("got %q\nwant %q", have, want)
+	}
+	for section, fault := range map[string]string{"http": "listen: no port", "": "listen: no port"} {
+		for _, got := range values.Attribute(section, errors.New(fault)) {
+			if want := "listen (SUMUN_LISTEN): no port"; got.Error() != want {
+				t.Errorf("section %q: got %q, want %q", section, got, want)
+			}
+		}
 	}
 }
 

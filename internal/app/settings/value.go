@@ -90,53 +90,72 @@ func parse(field reflect.Value, texts []string) error {
 }
 
 func parseOne(field reflect.Value, text string) error {
-	quoted := strconv.Quote(text)
 	if isSecret(field.Type()) {
 		field.SetString(text)
 		return nil
 	}
-	if p, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		if err := p.UnmarshalText([]byte(text)); err != nil {
-			return fmt.Errorf("%s is not accepted: %w", quoted, err)
+	var err error
+	switch p, ok := field.Addr().Interface().(encoding.TextUnmarshaler); {
+	case ok:
+		if err = p.UnmarshalText([]byte(text)); err != nil {
+			err = fmt.Errorf("is not accepted: %w", err)
 		}
-		return nil
-	}
-	if field.Type() == durationType {
-		d, err := parseDuration(text)
-		if err != nil {
-			return fmt.Errorf("%s is not a duration; write a number with its unit, such as 500ms, 10s, 15m, 12h or 30d", quoted)
-		}
-		field.SetInt(int64(d))
-		return nil
-	}
-	switch {
+	case field.Type() == durationType:
+		err = setDuration(field, text)
 	case field.Kind() == reflect.String:
 		field.SetString(text)
 	case field.Kind() == reflect.Bool:
-		switch strings.ToLower(text) {
-		case "true", "yes", "on", "1":
-			field.SetBool(true)
-		case "false", "no", "off", "0":
-			field.SetBool(false)
-		default:
-			return fmt.Errorf("%s is neither true nor false; write one of the two", quoted)
-		}
+		err = setBool(field, text)
+	default:
+		err = setNumber(field, text)
+	}
+	if err != nil {
+		return fmt.Errorf("%q %w", text, err)
+	}
+	return nil
+}
+
+func setDuration(field reflect.Value, text string) error {
+	d, err := parseDuration(text)
+	if err != nil {
+		return errors.New("is not a duration; write a number with its unit, such as 500ms, 10s, 15m, 12h or 30d")
+	}
+	field.SetInt(int64(d))
+	return nil
+}
+
+func setBool(field reflect.Value, text string) error {
+	switch strings.ToLower(text) {
+	case "true", "yes", "on", "1":
+		field.SetBool(true)
+	case "false", "no", "off", "0":
+		field.SetBool(false)
+	default:
+		return errors.New("is neither true nor false; write one of the two")
+	}
+	return nil
+}
+
+// setNumber takes every kind that typeWords calls a number.
+func setNumber(field reflect.Value, text string) error {
+	digits := strings.ReplaceAll(text, "_", "")
+	switch {
 	case field.CanInt():
-		n, err := strconv.ParseInt(strings.ReplaceAll(text, "_", ""), 10, field.Type().Bits())
+		n, err := strconv.ParseInt(digits, 10, field.Type().Bits())
 		if err != nil {
-			return fmt.Errorf("%s is not a whole number in range; write digits only", quoted)
+			return errors.New("is not a whole number in range; write digits only")
 		}
 		field.SetInt(n)
 	case field.CanUint():
-		n, err := strconv.ParseUint(strings.ReplaceAll(text, "_", ""), 10, field.Type().Bits())
+		n, err := strconv.ParseUint(digits, 10, field.Type().Bits())
 		if err != nil {
-			return fmt.Errorf("%s is not a whole number of 0 or more; write digits only", quoted)
+			return errors.New("is not a whole number of 0 or more; write digits only")
 		}
 		field.SetUint(n)
 	case field.CanFloat():
 		f, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			return fmt.Errorf("%s is not a number; write it like 0.05", quoted)
+			return errors.New("is not a number; write it like 0.05")
 		}
 		field.SetFloat(f)
 	}

@@ -36,3 +36,8 @@ func Reencode(stored string) (string, error) {
 	}
 	return e.String(), nil
 }
+
+// OnSleep has drawing out a failure told instead of done: for how long, and how long a failure is to take.
+func (h *Hasher) OnSleep(tell func(d, slowest time.Duration)) {
+	h.sleep = func(_ context.Context, d time.Duration) error { tell(d, h.pace.slowest()); return nil }
+}

@@ -24,6 +24,7 @@ type Hasher struct {
 	gate    *gate // for hashes as we make them, and for those that match nothing
 	foreign *gate // for all others: how long they hold a slot must not show to those who wait for the first gate
 	pace    *pace
+	sleep   func(context.Context, time.Duration) error // sleep, which tests replace
 	hashes  *prometheus.HistogramVec
 }
 
@@ -39,6 +40,7 @@ func NewHasher(cfg Config, peppers Peppers, reg prometheus.Registerer) (*Hasher,
 		gate:    newGate(cfg.Gate),
 		foreign: newGate(GateConfig{Concurrency: 1, Queue: cfg.Gate.Queue, Wait: cfg.Gate.Wait}),
 		pace:    newPace(cfg.FailureTime, cfg.Enabled, cfg.kdf()),
+		sleep:   sleep,
 	}
 	return h, h.register(reg)
 }
@@ -109,7 +111,7 @@ func (h *Hasher) verify(ctx context.Context, stored, pw string, mismatch func())
 		mismatch()
 		spent += time.Since(began)
 	}
-	_ = sleep(ctx, h.pace.slowest()-spent-took) // whoever has gone does not see when the answer comes
+	_ = h.sleep(ctx, h.pace.slowest()-spent-took) // whoever has gone does not see when the answer comes
 	return false, false, refused, err
 }
 

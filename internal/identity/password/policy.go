@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -92,7 +94,7 @@ type Policy struct {
 }
 
 // OpenPolicy makes a policy and opens its list of breached passwords, if it has one. Trouble with that list later on is
-// logged, and the rule then passes: a damaged file must not keep everyone from choosing a password.
+// logged, once a minute at most, and the rule then passes: a damaged file must not keep everyone from choosing a password.
 func OpenPolicy(cfg PolicyConfig, log *slog.Logger) (*Policy, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("password: %w", err)
@@ -117,14 +119,31 @@ func OpenPolicy(cfg PolicyConfig, log *slog.Logger) (*Policy, error) {
 		return nil, fmt.Errorf("password: open the list of breached passwords: %w", err)
 	}
 	p.breached = list
+	var trouble trouble
 	p.checks = append(p.checks, check{Rule{Code: Breached}, func(c candidate) bool {
 		found, err := list.contains(c.text)
-		if err != nil {
+		if err != nil && trouble.tell() {
 			log.Error("breached passwords cannot be looked up", "error", err)
 		}
 		return !found
 	}})
 	return p, nil
+}
+
+// trouble is told once a minute, however many passwords meet it.
+type trouble struct {
+	mu   sync.Mutex
+	told time.Time
+}
+
+func (t *trouble) tell() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.told) < time.Minute {
+		return false
+	}
+	t.told = time.Now()
+	return true
 }
 
 // Close closes the list of breached passwords.

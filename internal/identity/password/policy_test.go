@@ -1,11 +1,18 @@
 package password_test
 
 import (
+	"bytes"
+	"crypto/sha1"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sumunio/sumun/internal/identity/password"
 )
@@ -217,4 +224,71 @@ func BenchmarkCheck(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A disk that fails under the list must be told of, and not by filling the log while everybody signs up.
+func TestTroubleWithTheBreachedListIsToldInMeasure(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "hashes.txt")
+	if err := os.WriteFile(path, fmt.Appendf(nil, "%X:1\n", sha1.Sum([]byte("river lamp 72"))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := password.DefaultConfig().Policy
+	cfg.BreachedFile = path
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		p, err := password.OpenPolicy(cfg, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := codes(p.Check("river lamp 72", sumin)); got != "breached" {
+			t.Errorf("got %q", got)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for minute := 1; minute <= 3; minute++ {
+			for range 50 {
+				if got := codes(p.Check("river lamp 72", sumin)); got != "" {
+					t.Errorf("nobody can choose a password: %q", got)
+				}
+			}
+			if got := strings.Count(log.String(), "level=ERROR"); got != minute {
+				t.Errorf("told %d times in %d minutes", got, minute)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// FuzzCheck: whatever somebody types for a password, and calls themselves, gets a verdict.
+func FuzzCheck(f *testing.F) {
+	f.Add("river lamp 72", "kim@example.com", "suminn", "김수민")
+	f.Add("\xff\x00\u00a0"+strings.Repeat("é", 600), "@", "", "\u0301")
+	f.Add(strings.Repeat("aB1!", 2000), strings.Repeat("x", 5000), "aB1!", "a B 1")
+	policies := map[string]*password.Policy{
+		"nist": openPolicy(f, nil),
+		"kisa": openPolicy(f, func(c *password.PolicyConfig) { c.Rules = password.RulesKISA }),
+	}
+	f.Fuzz(func(t *testing.T, pw, email, userName, name string) {
+		person := password.Person{Email: email, UserName: userName, Name: name}
+		for rules, p := range policies {
+			broken := p.Check(pw, person)
+			seen := map[string]bool{}
+			for _, v := range broken {
+				if v.Message() == "" || strings.Contains(v.Message(), "{") || seen[v.Code] {
+					t.Fatalf("%s: %q is told as %q", rules, v.Code, v.Message())
+				}
+				seen[v.Code] = true
+			}
+			switch {
+			case len(pw) < 8 && !seen[password.TooShort]:
+				t.Fatalf("%s: %q is long enough", rules, pw)
+			case len(pw) > 4*password.MaxBytes && !seen[password.TooLong]:
+				t.Fatalf("%s: %d bytes are short enough", rules, len(pw))
+			case !utf8.ValidString(pw) && len(broken) == 0:
+				t.Fatalf("%s: %q is accepted", rules, pw)
+			}
+		}
+	})
 }
