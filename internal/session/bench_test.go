@@ -25,7 +25,7 @@ func benchEach(b *testing.B, fn func(b *testing.B, n *node, clients *clients)) {
 			must(b, err)
 			b.Cleanup(func() { must(b, db.Close()) })
 			must(b, sqldb.Migrate(b.Context(), db, migrations()...))
-			n := newNode(b, db, session.DefaultConfig(), newClock().now)
+			n := newNode(b, &place{db: db}, session.DefaultConfig(), newClock().now)
 			clients := &clients{}
 			for range 2000 {
 				clients.put(n.signIn(b, session.Start{Roles: []string{"member"}, Device: laptop}).Tokens.Refresh)

@@ -62,35 +62,27 @@ var sweeps = [...]struct{ what, statement string }{
 // when they begin and tried again; nothing is lost by them but time.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, task := range []struct {
-		name  string
-		every time.Duration
-		do    func(context.Context) error
-	}{
-		{"follow the revocation feed", pollEvery, s.follow},
-		{"settle thefts", settleEvery, s.settleAll},
-		{"sweep sessions", sweepEvery, s.sweep},
-	} {
-		wg.Go(func() { s.repeat(ctx, task.name, task.every, task.do) })
+	for _, t := range append(s.store.tasks(), task{"follow the revocation feed", pollEvery, s.follow}) {
+		wg.Go(func() { s.repeatTask(ctx, t) })
 	}
 	wg.Wait()
 	return nil
 }
 
-// repeat does a task now and at every tick.
-func (s *Service) repeat(ctx context.Context, name string, every time.Duration, do func(context.Context) error) {
-	ticker := time.NewTicker(every)
+// repeatTask does a task now and at every tick.
+func (s *Service) repeatTask(ctx context.Context, t task) {
+	ticker := time.NewTicker(t.every)
 	defer ticker.Stop()
 	failing := false
 	for {
-		err := do(ctx)
+		err := t.do(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil && !failing:
-			s.deps.Log.ErrorContext(ctx, "session task fails; trying again", "task", name, "error", err)
+			s.deps.Log.ErrorContext(ctx, "session task fails; trying again", "task", t.name, "error", err)
 		case err == nil && failing:
-			s.deps.Log.InfoContext(ctx, "session task works again", "task", name)
+			s.deps.Log.InfoContext(ctx, "session task works again", "task", t.name)
 		}
 		failing = err != nil
 		select {
@@ -105,12 +97,12 @@ func (s *Service) repeat(ctx context.Context, name string, every time.Duration, 
 func (s *Service) follow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
-	return s.pull(ctx)
+	return s.feed.pull(ctx)
 }
 
 // sweep removes what has expired, in small batches.
-func (s *Service) sweep(ctx context.Context) error {
-	s.revoked.Prune()
+func (s sqlStore) sweep(ctx context.Context) error {
+	s.feed.revoked.Prune()
 	now := sqldb.Micros(s.deps.Clock())
 	var errs []error
 	for _, one := range sweeps {

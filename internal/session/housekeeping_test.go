@@ -20,8 +20,8 @@ func TestHousekeeping(t *testing.T) {
 }
 
 // A session that is used must survive every sweep until its end.
-func testSweepKeepsTheLiving(t *testing.T, db *sqldb.DB) {
-	n, c := alone(t, db, session.DefaultConfig())
+func testSweepKeepsTheLiving(t *testing.T, p *place) {
+	n, c := alone(t, p, session.DefaultConfig())
 	c.reset()
 	tokens := n.signIn(t, session.Start{}).Tokens
 	_, cookie := n.openPage(t, newSubject())
@@ -36,8 +36,8 @@ func testSweepKeepsTheLiving(t *testing.T, db *sqldb.DB) {
 }
 
 // Whoever presents a token of an ended session is told so for a week, and then that it is unknown.
-func testSweepKeepsTheEndedForAWhile(t *testing.T, db *sqldb.DB) {
-	n, c := alone(t, db, session.DefaultConfig())
+func testSweepKeepsTheEndedForAWhile(t *testing.T, p *place) {
+	n, c := alone(t, p, session.DefaultConfig())
 	started := n.signIn(t, session.Start{})
 	must(t, n.End(t.Context(), started.Session.Subject, started.Session.ID, session.SignedOut))
 	c.advance(6 * 24 * time.Hour)
@@ -54,18 +54,16 @@ func testSweepKeepsTheEndedForAWhile(t *testing.T, db *sqldb.DB) {
 
 // Nothing that a sign-in leaves behind stays for ever, also where there is more of it than one batch; a person who comes back
 // after that is served as ever.
-func testSweepRemovesEverything(t *testing.T, db *sqldb.DB) {
-	n, c := alone(t, db, session.DefaultConfig())
+func testSweepRemovesEverything(t *testing.T, p *place) {
+	n, c := alone(t, p, session.DefaultConfig())
 	subject := newSubject()
 	stolen := n.signIn(t, session.Start{Subject: subject})
 	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error {
 		for i := range 600 {
-			start := session.Start{Subject: fmt.Sprint("person ", i)}
-			if _, err := n.Start(t.Context(), tx, start); err != nil {
-				return err
-			}
-			if _, _, err := n.StartBrowser(t.Context(), tx, start); err != nil {
-				return err
+			for _, page := range []bool{false, true} {
+				if _, err := n.Begin(t.Context(), tx, session.Start{Subject: fmt.Sprint("person ", i), Page: page}); err != nil {
+					return err
+				}
 			}
 		}
 		return nil

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/keyring"
-	"github.com/sumunio/sumun/internal/sqldb"
-	"github.com/sumunio/sumun/internal/token"
 )
 
 // outcome is what came of presenting a refresh token; it is also a metric's label.
@@ -32,53 +30,6 @@ const (
 	wasUnknown     outcome = "unknown" // the grant has been forgotten
 	wasUnavailable outcome = "unavailable"
 )
-
-// rotateGrant decides what a presented token is worth and acts on it, in one statement on one row: of two requests at once
-// the second is decided on what the first has left, on SQLite because there is one writer, on PostgreSQL because READ
-// COMMITTED re-evaluates the row it had to wait for. See Refresh for the cases.
-const rotateGrant = `UPDATE session_grants SET
-	(outcome, status, end_reason, ended_at, generation, current_hash, previous_hash, successor_sealed, window_until,
-		idle_expires_at, purge_at, refreshed_at, address, user_agent) = (
-	SELECT v.outcome,
-		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE status END,
-		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE end_reason END,
-		CASE WHEN v.outcome = 'theft' THEN $1 ELSE ended_at END,
-		CASE WHEN v.accepted THEN $2 + 1 ELSE generation END,
-		CASE WHEN v.accepted THEN $3 ELSE current_hash END,
-		CASE WHEN v.accepted THEN $4 ELSE previous_hash END,
-		CASE WHEN v.accepted THEN $5 ELSE successor_sealed END,
-		CASE WHEN v.accepted THEN $6 ELSE window_until END,
-		CASE WHEN v.accepted THEN CASE WHEN expires_at < $7 THEN expires_at ELSE $7 END ELSE idle_expires_at END,
-		CASE WHEN v.accepted THEN $8 ELSE purge_at END,
-		CASE WHEN v.accepted THEN $1 ELSE refreshed_at END,
-		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $9 ELSE address END,
-		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $10 ELSE user_agent END
-	FROM (
-		SELECT d.outcome, d.outcome IN ('rotated', 'reissued', 'ahead') AS accepted
-		FROM (
-			SELECT CASE
-				WHEN status <> 'live' THEN 'ended'
-				WHEN idle_expires_at <= $1 OR expires_at <= $1 THEN 'expired'
-				WHEN current_hash = $4 THEN 'rotated'
-				WHEN previous_hash = $4 AND window_until > $1 THEN 'repeated'
-				WHEN previous_hash = $4 THEN CAST($11 AS TEXT)
-				WHEN generation < $2 THEN 'ahead'
-				ELSE 'theft'
-			END AS outcome
-		) AS d
-	) AS v)
-	WHERE id = $12
-	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
-		successor_sealed, idle_expires_at`
-
-// decision is what rotateGrant returned.
-type decision struct {
-	outcome   outcome
-	reason    Reason
-	grant     token.Grant
-	sealed    []byte
-	expiresAt time.Time
-}
 
 // Refresh exchanges a refresh token for its successor and a new access token, in one round trip to the store. P is the
 // presented token, of generation p; N is its successor, made before the store is asked; H is SHA-256. The first case that
@@ -113,7 +64,7 @@ func (s *Service) refresh(ctx context.Context, presented string, device Device) 
 	}
 	d, next, err := s.rotate(ctx, p, device)
 	switch {
-	case errors.Is(err, sqldb.ErrNotFound):
+	case errors.Is(err, errUnknown):
 		return Tokens{}, wasUnknown, ErrInvalidGrant.Wrap(err)
 	case err != nil:
 		return Tokens{}, wasUnavailable, unavailable(err)
@@ -124,10 +75,10 @@ func (s *Service) refresh(ctx context.Context, presented string, device Device) 
 	case wasExpired:
 		return Tokens{}, d.outcome, ErrInvalidGrant
 	case wasTheft:
-		s.drawConsequences(ctx, p.grant.String(), d.grant.Subject)
+		s.drawConsequences(ctx, mark{p.routing, p.grant, d.grant.Subject})
 		return Tokens{}, d.outcome, d.reason.ended()
 	case wasRepeated:
-		if next, err = p.open(d.sealed); err != nil {
+		if next, err = s.repeat(ctx, p, d.sealed); err != nil {
 			return Tokens{}, d.outcome, fmt.Errorf("refresh: %w", err)
 		}
 	case wasAhead:
@@ -163,51 +114,47 @@ func (s *Service) verify(ctx context.Context, presented string) (refreshToken, e
 	return p, nil
 }
 
-// rotate makes a successor and lets the store decide whether it becomes one. A grant that is not there is sqldb.ErrNotFound.
+// repeat makes the successor again that was sealed for the holder of p.
+func (s *Service) repeat(ctx context.Context, p refreshToken, sealed []byte) (refreshToken, error) {
+	next, err := p.open(sealed)
+	if err != nil {
+		return refreshToken{}, err
+	}
+	key, err := s.deps.Keyring.ByID(ctx, MACPurpose, next.keyID)
+	if err != nil {
+		return refreshToken{}, err
+	}
+	next.mac = next.computeMAC(key.Secret)
+	return next, nil
+}
+
+// rotate makes a successor and lets the store decide whether it becomes one. A grant that is not there is errUnknown.
 func (s *Service) rotate(ctx context.Context, p refreshToken, device Device) (decision, refreshToken, error) {
 	key, err := s.deps.Keyring.Current(ctx, MACPurpose)
 	if err != nil {
 		return decision{}, refreshToken{}, err
 	}
-	next := p.next(key.ID, key.Secret)
-	sealed, err := p.seal(next)
-	if err != nil {
+	r := rotation{presented: p, next: p.next(key.ID, key.Secret), device: device, now: s.deps.Clock(), lost: wasReissued}
+	if r.sealed, err = p.seal(r.next); err != nil {
 		return decision{}, refreshToken{}, err
 	}
-	lost := wasReissued
 	if s.cfg.LostAnswer == Revoke {
-		lost = wasTheft
+		r.lost = wasTheft
 	}
-	now := s.deps.Clock()
-	idle := now.Add(s.cfg.Idle)
-	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, sqldb.Micros(now), p.generation, next.hash(), p.hash(),
-		sealed, sqldb.Micros(now.Add(s.cfg.Window)), sqldb.Micros(idle), purgeAt(idle), addressText(device.Address),
-		cleanUserAgent(device.UserAgent), string(lost), p.grant.String())
-	return d, next, err
+	d, err := s.store.rotate(ctx, r)
+	return d, r.next, err
 }
 
-func scanDecision(r sqldb.Row) (decision, error) {
-	var (
-		d                    decision
-		audience, roles, amr string
-		authTime, idle       int64
-	)
-	g := &d.grant
-	err := r.Scan(&d.outcome, &d.reason, &g.SessionID, &g.Subject, &g.ClientID, &g.Scope, &audience, &roles, &g.Epoch, &authTime,
-		&g.ACR, &amr, &d.sealed, &idle)
-	if err != nil {
-		return decision{}, err
+// settleTimeout bounds the consequences of one theft; the client that caused it may be gone.
+const settleTimeout = 5 * time.Second
+
+// drawConsequences settles a theft now. When that is impossible, the mark that the store keeps lets somebody do it later.
+func (s *Service) drawConsequences(ctx context.Context, m mark) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	if err := s.store.settle(ctx, m); err != nil {
+		s.deps.Log.WarnContext(ctx, "theft of a refresh token is not settled yet", "grant", m.grant.String(), "error", err)
 	}
-	for _, list := range []struct {
-		words *[]string
-		text  string
-	}{{&g.Audience, audience}, {&g.Roles, roles}, {&g.AMR, amr}} {
-		if *list.words, err = decodeList(list.text); err != nil {
-			return decision{}, err
-		}
-	}
-	g.AuthTime, d.expiresAt = sqldb.Time(authTime), sqldb.Time(idle)
-	return d, nil
 }
 
 // unavailable hides an error of the store behind ErrUnavailable. The wait it asks for is random, so that all who were turned

@@ -122,6 +122,8 @@ type Start struct {
 	// sign-in that read them before a change cannot bring the old ones back.
 	Roles []string
 
+	Page bool // of our own pages: it has a cookie, and no grant
+
 	ClientID string   // of the first grant; FirstParty when empty
 	Scope    string   // space-separated (RFC 6749, section 3.3)
 	Audience []string // of its access tokens; the token issuer's default when empty
@@ -141,10 +143,11 @@ type Tokens struct {
 	RefreshExpiresIn time.Duration // when it expires unless it is used
 }
 
-// Started is a new session with the tokens of its first grant.
+// Started is a new session with the tokens of its first grant, or the value of its cookie.
 type Started struct {
 	Session Session
 	Tokens  Tokens
+	Cookie  string
 }
 
 // Device is what is known of a device. NewDevice makes one from a request.
