@@ -18,8 +18,19 @@ const (
 	Revoke LostAnswer = "revoke"
 )
 
+// Store says where sessions are kept. The choice is for good: sessions do not move.
+type Store string
+
+// The stores.
+const (
+	Anywhere Store = "auto"  // in Redis where there is one, else in SQL
+	InSQL    Store = "sql"   // next to the accounts
+	InRedis  Store = "redis" // where a surge of refreshes belongs
+)
+
 // Config holds what operators decide about sessions.
 type Config struct {
+	Store      Store         `yaml:"store" doc:"Where sessions are kept: sql, redis, or auto: redis where there is one. Who changes it signs everybody out."`
 	Idle       time.Duration `yaml:"idle" doc:"A session that is not used for so long ends."`
 	Lifetime   time.Duration `yaml:"lifetime" doc:"A session ends after so long, used or not."`
 	Window     time.Duration `yaml:"window" doc:"For so long after a refresh, its token gets the same successor again."`
@@ -30,6 +41,7 @@ type Config struct {
 // DefaultConfig suits a consumer service.
 func DefaultConfig() Config {
 	return Config{
+		Store:      Anywhere,
 		Idle:       7 * 24 * time.Hour,
 		Lifetime:   90 * 24 * time.Hour,
 		Window:     10 * time.Second,
@@ -41,6 +53,9 @@ func DefaultConfig() Config {
 // Validate reports every value that cannot be used.
 func (c Config) Validate() error {
 	var errs []error
+	if c.Store != Anywhere && c.Store != InSQL && c.Store != InRedis {
+		errs = append(errs, fmt.Errorf("store: %q is unknown; use %q, %q or %q", c.Store, Anywhere, InSQL, InRedis))
+	}
 	if c.Idle < time.Minute {
 		errs = append(errs, fmt.Errorf("idle: %v is below 1m; use a value such as 168h", c.Idle))
 	}

@@ -40,7 +40,7 @@ func (s *Service) Chores(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Sweep and SettleAll are such tasks.
+// Sweep is such a task, and so is SettleAll, in SQL.
 func (s *Service) Sweep(ctx context.Context) error { return s.task("sweep sessions").do(ctx) }
 
 // SettleAll is such a task.

@@ -13,7 +13,8 @@ import (
 const (
 	// keepEnded is how long the record of an ended session answers for it; it goes earlier if it would have expired.
 	keepEnded = 7 * 24 * time.Hour
-	// keepSubject is how long the record of a person without sessions stays. Tokens that carry its epoch are long dead.
+	// keepSubject is how long the record of a person stays after the latest end of the last session. Tokens that carry its
+	// epoch are long dead.
 	keepSubject = 30 * 24 * time.Hour
 
 	settleEvery = 5 * time.Second

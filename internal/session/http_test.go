@@ -142,7 +142,7 @@ func testHTTPOutageKeepsTheCookie(t *testing.T, p *place) {
 	n, _ := alone(t, own, session.DefaultConfig())
 	h := n.serve(t)
 	cookie := cookies.RefreshCookie(n.signIn(t, session.Start{}).Tokens.Refresh, time.Hour)
-	must(t, own.db.Close())
+	own.close(t)
 	r := ask(t, h, "POST", "/v1/sessions/refresh", "", cookie, "")
 	if len(r.Cookies()) != 0 || r.Header.Get("Retry-After") == "" {
 		t.Errorf("header = %v, want Retry-After and no cookie", r.Header)

@@ -137,7 +137,7 @@ func (m *machine) failover(rt *rapid.T) {
 }
 
 func (m *machine) end(rt *rapid.T) {
-	if m.model.ended || rapid.IntRange(0, 9).Draw(rt, "once in ten") > 0 {
+	if m.model.ended || !m.clock.now().Before(m.model.idleUntil) || rapid.IntRange(0, 9).Draw(rt, "once in ten") > 0 {
 		rt.Skip("not now")
 	}
 	m.node.write(m.t, func(ctx context.Context, tx sqldb.Tx) error {

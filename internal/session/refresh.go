@@ -69,13 +69,15 @@ func (s *Service) refresh(ctx context.Context, presented string, device Device) 
 	case err != nil:
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
+	if d.unsettled {
+		s.drawConsequences(ctx, mark{p.routing, p.grant, d.grant.Subject})
+	}
 	switch d.outcome {
 	case wasEnded:
 		return Tokens{}, d.outcome, d.reason.ended()
 	case wasExpired:
 		return Tokens{}, d.outcome, ErrInvalidGrant
 	case wasTheft:
-		s.drawConsequences(ctx, mark{p.routing, p.grant, d.grant.Subject})
 		return Tokens{}, d.outcome, d.reason.ended()
 	case wasRepeated:
 		if next, err = s.repeat(ctx, p, d.sealed); err != nil {

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
 )
@@ -23,9 +25,10 @@ var files embed.FS
 // Migrations are the tables of this package.
 var Migrations = sqldb.Migrations{Name: "session", FS: files}
 
-// Deps are what a Service works with. All are required, except Metrics.
+// Deps are what a Service works with. All are required, except Redis and Metrics.
 type Deps struct {
 	DB      *sqldb.DB
+	Redis   *redisdb.DB // where Config.Store asks for it
 	Keyring *keyring.Keyring
 	Tokens  *token.Service
 	Audit   *audit.Log
@@ -33,6 +36,8 @@ type Deps struct {
 	Clock   func() time.Time
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+
+	RedisPrefix string // what keys begin with instead of "sumun:login:"
 }
 
 // Service is the sessions. It is safe for concurrent use; several processes may work on one database.
@@ -50,7 +55,15 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps.DB, deps.Clock)}
-	s.store = sqlStore{common{cfg, deps, s.feed}}
+	c := common{cfg, deps, s.feed}
+	switch {
+	case cfg.Store == InRedis && deps.Redis == nil:
+		return nil, errors.New("store: sessions are to be kept in redis, and there is none; give its URL in redis, or use sql")
+	case cfg.Store != InSQL && deps.Redis != nil:
+		s.store = newRedisStore(c)
+	default:
+		s.store = sqlStore{c}
+	}
 	s.metrics = newMetrics(s.feed.age)
 	if deps.Metrics != nil {
 		if err := s.metrics.register(deps.Metrics); err != nil {
@@ -113,7 +126,8 @@ func (s *Service) EndOthers(ctx context.Context, subject, keepID string, reason 
 }
 
 // EndAllTx ends all sessions of the subject, but keepID if it is not empty, in the caller's transaction. Call Apply once it
-// has committed. The feed's counter is locked from here to the commit, so this belongs at the transaction's end. Why the
+// has committed. Where sessions are not in SQL, the access tokens of the one that is kept die too, as nothing but the person is
+// known here: its next refresh brings new ones. The feed's counter is locked from here to the commit, so this belongs at the transaction's end. Why the
 // sessions end is for the caller to write into the trail.
 func (s *Service) EndAllTx(ctx context.Context, tx sqldb.Tx, subject, keepID string, reason Reason) error {
 	if err := s.store.endTx(ctx, tx, ending{subject: subject, keep: keepID, reason: reason}); err != nil {

@@ -44,6 +44,8 @@ var (
 	ErrCursor = fault.New(fault.Malformed, "session.cursor", "The page cursor is not valid. Start again without one.")
 	// ErrTwoTokens answers a refresh that carries a cookie and a token in the body.
 	ErrTwoTokens = fault.New(fault.Malformed, "session.two_tokens", "Send the refresh token in the cookie or in the body, not in both.")
+	// ErrOvertaken answers a sign-in that was decided just before all sessions of the account were ended.
+	ErrOvertaken = fault.New(fault.Conflict, "session.overtaken", "The account was changed while you signed in. Sign in again.")
 	// ErrUnavailable answers while the store cannot be reached. Nothing was decided; the same token may be presented again.
 	ErrUnavailable = fault.New(fault.Unavailable, "session.unavailable", "Sessions cannot be reached right now. Please try again.")
 )

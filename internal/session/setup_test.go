@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -18,6 +19,8 @@ import (
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/redisdb"
+	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -49,13 +52,42 @@ func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 
 // place is where the nodes of a test keep sessions.
 type place struct {
-	db *sqldb.DB
+	db     *sqldb.DB
+	redis  *redisdb.DB // nil: with everything else
+	prefix string      // of keys
 }
 
 // again opens the same place once more, as a second node would.
 func (p *place) again(t testing.TB) *place {
 	t.Helper()
-	return &place{db: sqldbtest.Reopen(t, p.db)}
+	again := &place{db: sqldbtest.Reopen(t, p.db), prefix: p.prefix}
+	if p.redis != nil {
+		again.redis = redisdbtest.Open(t)
+	}
+	return again
+}
+
+// close makes the store unreachable from here.
+func (p *place) close(t testing.TB) {
+	t.Helper()
+	if p.redis != nil {
+		p.redis.Close()
+		return
+	}
+	must(t, p.db.Close())
+}
+
+// heal does what settles a theft after a crash: in SQL any node's housekeeping, in Redis the next request of the person.
+func (n *node) heal(t testing.TB, newest string) {
+	t.Helper()
+	if n.redis == nil {
+		if err := n.SettleAll(t.Context()); err != nil {
+			t.Errorf("settle: %v", err)
+		}
+	}
+	if _, err := n.Refresh(t.Context(), newest, laptop); !errors.Is(err, session.ErrEnded) {
+		t.Errorf("the newest token after the crash: %v, want %v", err, session.ErrEnded)
+	}
 }
 
 // node is one process of a test.
@@ -81,7 +113,7 @@ func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time) *
 	must(t, err)
 	registry := prometheus.NewRegistry()
 	s, err := session.New(cfg, session.Deps{
-		DB: db, Keyring: keys, Tokens: tokens, Audit: audit.New(audit.DefaultConfig(), now), Mail: queue,
+		DB: db, Redis: p.redis, RedisPrefix: p.prefix, Keyring: keys, Tokens: tokens, Audit: audit.New(audit.DefaultConfig(), now), Mail: queue,
 		Clock: now, Log: log, Metrics: registry,
 	})
 	must(t, err)
@@ -100,13 +132,16 @@ type test struct {
 // onEach runs the tests one after another in every kind of store.
 func onEach(t *testing.T, tests []test) {
 	t.Parallel()
-	t.Run("sql", func(t *testing.T) { onSQL(t, tests) })
+	onSQL(t, tests)
+	onRedis(t, tests)
 }
 
-// onSQL runs the tests on one database per engine.
+// onSQL runs the tests with sessions in SQL, on each engine.
 func onSQL(t *testing.T, tests []test) {
-	t.Parallel()
-	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { runAll(t, &place{db: db}, tests) })
+	t.Run("sql", func(t *testing.T) {
+		t.Parallel()
+		sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { runAll(t, &place{db: db}, tests) })
+	})
 }
 
 func runAll(t *testing.T, p *place, tests []test) {
@@ -202,6 +237,9 @@ func (n *node) exec(t testing.TB, query string, args ...any) {
 // replica copies what the store has of a session's grant, and returns what fails over to that copy.
 func (n *node) replica(t testing.TB, one session.Session) (failOver func()) {
 	t.Helper()
+	if n.redis != nil {
+		return n.replicaRedis(t, one)
+	}
 	const columns = `generation, current_hash, previous_hash, successor_sealed, window_until, idle_expires_at`
 	copied, err := sqldb.One(t.Context(), n.db.Reader(), func(r sqldb.Row) (v [6]any, err error) {
 		err = r.Scan(&v[0], &v[1], &v[2], &v[3], &v[4], &v[5])
@@ -239,6 +277,9 @@ func (n *node) dump(t testing.TB) string {
 		}
 		must(t, rows.Err())
 		must(t, rows.Close())
+	}
+	if n.redis != nil {
+		b.WriteString(dumpRedis(t, n.redis, n.prefix))
 	}
 	return b.String()
 }

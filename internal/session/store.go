@@ -33,7 +33,8 @@ type store interface {
 	start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error)
 	// rotate decides what a refresh token is worth and acts on it, atomically. A grant that is not there is errUnknown.
 	rotate(ctx context.Context, r rotation) (decision, error)
-	// settle draws the consequences of a theft that rotate found, once, however many nodes try.
+	// settle draws the consequences of a theft that rotate found, once, however many nodes try. A store may settle more that
+	// it knows of the person.
 	settle(ctx context.Context, m mark) error
 	// page returns the session behind a cookie and notes its use, as Authenticate says.
 	page(ctx context.Context, c cookie) (Session, error)
@@ -129,6 +130,7 @@ type decision struct {
 	grant     token.Grant
 	sealed    []byte
 	expiresAt time.Time
+	unsettled bool // there are thefts and evictions whose consequences have not been drawn
 }
 
 // mark names a grant whose theft awaits its consequences.
@@ -170,13 +172,14 @@ const lockSubject = `INSERT INTO session_subjects (subject, routing, epoch, role
 	VALUES ($1, $2, 0, $3, $4)
 	ON CONFLICT (subject) DO UPDATE
 		SET purge_at = excluded.purge_at, roles = COALESCE(session_subjects.roles, excluded.roles)
-	RETURNING routing, epoch, roles`
+	RETURNING routing, epoch, roles, seq`
 
 // person is a subject's row, locked.
 type person struct {
 	routing [routingSize]byte
 	epoch   int64
 	roles   *string // JSON; nil while nobody has said them
+	seq     int64   // of the last intent; see redisStore
 }
 
 // lockSubject locks the subject's row until the transaction ends, creating it if need be. roles, if given, are taken over
@@ -185,7 +188,7 @@ func (c common) lockSubject(ctx context.Context, tx sqldb.Tx, subject string, ro
 	var fresh [routingSize]byte
 	rand.Read(fresh[:])
 	p, err := sqldb.One(ctx, tx, scanPerson, lockSubject, subject, hex.EncodeToString(fresh[:]), roles,
-		sqldb.Micros(c.deps.Clock().Add(keepSubject)))
+		sqldb.Micros(c.deps.Clock().Add(c.cfg.Lifetime+keepSubject)))
 	if err != nil {
 		return person{}, fmt.Errorf("lock subject: %w", err)
 	}
@@ -194,7 +197,7 @@ func (c common) lockSubject(ctx context.Context, tx sqldb.Tx, subject string, ro
 
 func scanPerson(r sqldb.Row) (p person, err error) {
 	var routing string
-	if err := r.Scan(&routing, &p.epoch, &p.roles); err != nil {
+	if err := r.Scan(&routing, &p.epoch, &p.roles, &p.seq); err != nil {
 		return person{}, err
 	}
 	p.routing, err = parseRouting(routing)

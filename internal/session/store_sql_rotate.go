@@ -79,6 +79,7 @@ func scanDecision(r sqldb.Row) (decision, error) {
 			return decision{}, err
 		}
 	}
+	d.unsettled = d.outcome == wasTheft
 	g.AuthTime, d.expiresAt = sqldb.Time(authTime), sqldb.Time(idle)
 	return d, nil
 }
