@@ -198,6 +198,21 @@ func squeezers() (squeeze, unsqueeze *strings.Replacer) {
 	return strings.NewReplacer(there...), strings.NewReplacer(back...)
 }
 
+// encode writes a quota as start.lua reads it: what it is about, how many, and what to do.
+func (q quota) encode() []string {
+	about, full := "all", "evict"
+	switch {
+	case q.byClass:
+		about = "class" + string(q.class)
+	case q.client != "":
+		about = "client" + encodeClient(q.client)
+	}
+	if q.refuse {
+		full = "refuse"
+	}
+	return []string{about, strconv.Itoa(q.most), full}
+}
+
 // live returns the live sessions in the order of List.
 func (h hash) live(now time.Time) ([]Session, error) {
 	roles, err := decodeAll(h["r"])

@@ -35,7 +35,11 @@ type Config struct {
 	Lifetime   time.Duration `yaml:"lifetime" doc:"A session ends after so long, used or not."`
 	Window     time.Duration `yaml:"window" doc:"For so long after a refresh, its token gets the same successor again."`
 	LostAnswer LostAnswer    `yaml:"lost_answer" doc:"After the window, a replaced refresh token whose successor was never used gets a new one (reissue) or counts as theft (revoke)."`
-	Limit      int           `yaml:"limit" doc:"Live sessions per person; a new one beyond them ends the least recently used."`
+	Limit      int           `yaml:"limit" doc:"Live sessions per person."`
+
+	Limits       []LimitRule `yaml:"limits" doc:"Other limits: role:NAME=N instead of limit for those with the role (the first that fits), client:NAME=N for the sessions of a client besides; N may be unlimited. :evict_oldest or :refuse after it takes the place of when_full."`
+	WhenFull     WhenFull    `yaml:"when_full" doc:"Beyond a limit: evict_oldest ends the least recently used session, whose device is told why; refuse refuses the sign-in."`
+	OnePerDevice bool        `yaml:"one_per_device" doc:"One session per person and kind of device, of desktop, mobile, tablet and other, as the User-Agent tells."`
 }
 
 // DefaultConfig suits a consumer service.
@@ -47,6 +51,7 @@ func DefaultConfig() Config {
 		Window:     10 * time.Second,
 		LostAnswer: Reissue,
 		Limit:      100,
+		WhenFull:   EvictOldest,
 	}
 }
 
@@ -71,8 +76,5 @@ func (c Config) Validate() error {
 	if c.LostAnswer != Reissue && c.LostAnswer != Revoke {
 		errs = append(errs, fmt.Errorf("lost_answer: %q is unknown; use %q or %q", c.LostAnswer, Reissue, Revoke))
 	}
-	if c.Limit < 1 || c.Limit > 10_000 {
-		errs = append(errs, fmt.Errorf("limit: %d is not between 1 and 10000; use a value such as 100", c.Limit))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.validateLimits())...)
 }

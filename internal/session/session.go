@@ -46,6 +46,8 @@ var (
 	ErrTwoTokens = fault.New(fault.Malformed, "session.two_tokens", "Send the refresh token in the cookie or in the body, not in both.")
 	// ErrOvertaken answers a sign-in that was decided just before all sessions of the account were ended.
 	ErrOvertaken = fault.New(fault.Conflict, "session.overtaken", "The account was changed while you signed in. Sign in again.")
+	// ErrLimitReached answers a sign-in beyond a limit whose policy is to refuse.
+	ErrLimitReached = fault.New(fault.Conflict, "session.limit_reached", "You are signed in on as many devices as are allowed. Sign out on one of them first.")
 	// ErrUnavailable answers while the store cannot be reached. Nothing was decided; the same token may be presented again.
 	ErrUnavailable = fault.New(fault.Unavailable, "session.unavailable", "Sessions cannot be reached right now. Please try again.")
 )
@@ -115,6 +117,8 @@ type Session struct {
 
 	AMR []string // how they did (RFC 8176)
 	ACR string
+
+	clients []string // that it has live grants for; FirstParty if none
 }
 
 // Start is what a new session is made of.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode"
@@ -258,6 +259,7 @@ func testEndAllAgainstParallelStarts(t *testing.T, p *place) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var tokens []session.Tokens
+	var overtaken atomic.Int32
 	for i := range 24 {
 		wg.Go(func() {
 			if i%3 == 0 {
@@ -270,6 +272,10 @@ func testEndAllAgainstParallelStarts(t *testing.T, p *place) {
 				return
 			}
 			started, err := n.start(t.Context(), session.Start{Subject: subject})
+			if p.redis != nil && errors.Is(err, session.ErrOvertaken) {
+				overtaken.Add(1)
+				return
+			}
 			if err != nil {
 				t.Errorf("start: %v", err)
 				return
@@ -281,8 +287,8 @@ func testEndAllAgainstParallelStarts(t *testing.T, p *place) {
 	}
 	wg.Wait()
 	must(t, n.Apply(t.Context()))
-	if len(tokens) != 16 {
-		t.Errorf("%d sign-ins succeeded, want 16", len(tokens))
+	if got := len(tokens) + int(overtaken.Load()); got != 16 {
+		t.Errorf("%d sign-ins succeeded or were told to try again, want 16", got)
 	}
 	for _, one := range tokens {
 		_, verified := n.verifier.Verify(t.Context(), one.Access)

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
@@ -131,6 +132,19 @@ type decision struct {
 	sealed    []byte
 	expiresAt time.Time
 	unsettled bool // there are thefts and evictions whose consequences have not been drawn
+}
+
+// refused writes into the trail why a sign-in that was decided came to nothing, and returns it.
+func (c common) refused(ctx context.Context, o *opening, why *fault.Fault) error {
+	err := c.deps.Audit.Append(context.WithoutCancel(ctx), c.deps.DB.Writer(), audit.Event{
+		Account: o.start.Subject, Actor: o.start.Subject, Action: "session.refused",
+		Origin: audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)},
+		Detail: map[string]string{"session": o.session.ID, "reason": why.Code()},
+	})
+	if err != nil {
+		c.deps.Log.WarnContext(ctx, "a refused sign-in is not in the trail", "session", o.session.ID, "error", err)
+	}
+	return why
 }
 
 // mark names a grant whose theft awaits its consequences.

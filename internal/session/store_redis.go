@@ -118,14 +118,21 @@ func (s *redisStore) open(ctx context.Context, o *opening) error {
 	} else {
 		grantID, grant, hash = string(o.grantID[:]), encodeGrant(o), short(o.refresh.hash())
 	}
-	answer, err := s.exec(ctx, startScript, o.person.routing, o.now, number(o.person.seq), encodeSubject(o.start.Subject),
+	args := []string{number(o.person.seq), encodeSubject(o.start.Subject),
 		*o.person.roles, number(o.person.epoch), string(o.id[:]), encodeSession(o), encodeDevice(o.start.Device), cookie,
-		grantID, grant, hash, strconv.Itoa(s.cfg.Limit))
+		grantID, grant, hash}
+	for _, q := range s.cfg.quotas(o.start, o.session.Roles) {
+		args = append(args, q.encode()...)
+	}
+	answer, err := s.exec(ctx, startScript, o.person.routing, o.now, args...)
 	if err != nil {
 		return unavailable(err)
 	}
-	if answer[0] == "overtaken" {
-		return ErrOvertaken
+	switch answer[0] {
+	case "overtaken":
+		return s.refused(ctx, o, ErrOvertaken)
+	case "full":
+		return s.refused(ctx, o, ErrLimitReached)
 	}
 	if answer[1] != "0" {
 		s.settleSoon(ctx, mark{routing: o.person.routing, subject: o.start.Subject})

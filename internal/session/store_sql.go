@@ -36,7 +36,8 @@ const (
 			SELECT id FROM sessions WHERE subject = $4 AND ($5 = '' OR id = $5) AND id <> $6)`
 
 	liveSessions = `SELECT s.id, s.subject, u.roles, u.epoch, s.label, s.user_agent, s.address, s.amr, s.acr, s.auth_time,
-			s.created_at, s.last_used_at, s.idle_expires_at, g.refreshed_at, g.idle_expires_at, g.user_agent, g.address
+			s.created_at, s.last_used_at, s.idle_expires_at, g.refreshed_at, g.idle_expires_at, g.user_agent, g.address,
+			g.client_id
 		FROM sessions s
 		JOIN session_subjects u ON u.subject = s.subject
 		LEFT JOIN session_grants g ON g.session_id = s.id AND g.status = 'live' AND g.idle_expires_at > $1
@@ -50,11 +51,15 @@ func (s sqlStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, e
 	if err != nil {
 		return nil, err
 	}
-	if err := s.makeRoom(ctx, tx, o); err != nil {
-		return nil, err
-	}
 	if err := o.admit(p); err != nil {
 		return nil, err
+	}
+	full, err := s.makeRoom(ctx, tx, o)
+	if err != nil {
+		return nil, err
+	}
+	if full {
+		return func(ctx context.Context) error { return s.refused(ctx, o, ErrLimitReached) }, nil
 	}
 	if err := s.insert(ctx, tx, o); err != nil {
 		return nil, err
@@ -62,21 +67,21 @@ func (s sqlStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, e
 	return finished, nil
 }
 
-// makeRoom ends the least recently used sessions until one more fits below the limit.
-func (s sqlStore) makeRoom(ctx context.Context, tx sqldb.Tx, o *opening) error {
+// makeRoom ends the least recently used sessions until one more fits below the limits, or reports that it is to be refused.
+func (s sqlStore) makeRoom(ctx context.Context, tx sqldb.Tx, o *opening) (full bool, err error) {
 	live, err := s.liveIn(ctx, tx, o.start.Subject, o.now)
 	if err != nil {
-		return err
+		return false, err
 	}
 	slices.Reverse(live) // the oldest use first
-	for len(live) >= s.cfg.Limit {
-		e := ending{subject: o.start.Subject, only: live[0].ID, reason: LimitReached, action: "session.limit"}
+	ids, full := excess(s.cfg.quotas(o.start, o.session.Roles), live)
+	for _, id := range ids {
+		e := ending{subject: o.start.Subject, only: id, reason: LimitReached, action: "session.limit"}
 		if _, _, err := s.endIn(ctx, tx, e); err != nil {
-			return err
+			return false, err
 		}
-		live = live[1:]
 	}
-	return nil
+	return full, nil
 }
 
 // insert writes the session, and its first grant unless it is of our own pages.
@@ -116,6 +121,7 @@ func (s sqlStore) liveIn(ctx context.Context, q sqldb.Queryer, subject string, n
 			one.Device, one.LastUsedAt = row.Device, row.LastUsedAt
 		}
 		row.Device, row.LastUsedAt = one.Device, one.LastUsedAt
+		row.clients = append(one.clients, row.clients...)
 		if seen && one.ExpiresAt.After(row.ExpiresAt) {
 			row.ExpiresAt = one.ExpiresAt
 		}
@@ -140,13 +146,17 @@ func scanLive(r sqldb.Row) (Session, error) {
 		authTime, created, used, idle int64
 		grantUsed, grantIdle          *int64
 		grantUserAgent, grantAddress  *string
+		client                        *string
 	)
 	err := r.Scan(&one.ID, &one.Subject, &roles, &one.Epoch, &one.Device.Label, &one.Device.UserAgent, &address, &amr, &one.ACR,
-		&authTime, &created, &used, &idle, &grantUsed, &grantIdle, &grantUserAgent, &grantAddress)
+		&authTime, &created, &used, &idle, &grantUsed, &grantIdle, &grantUserAgent, &grantAddress,
+		&client)
 	if err != nil {
 		return Session{}, err
 	}
+	one.clients = []string{FirstParty}
 	if grantUsed != nil {
+		one.clients[0] = *client
 		idle = max(idle, *grantIdle)
 		if *grantUsed > used {
 			used, address, one.Device.UserAgent = *grantUsed, *grantAddress, *grantUserAgent
