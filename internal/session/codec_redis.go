@@ -83,6 +83,7 @@ func encodeGrant(o *opening) string {
 		b = appendTime(b, t)
 	}
 	b = append(b, o.id[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(o.session.Epoch))
 	return string(b) + strings.Join([]string{encodeClient(o.start.ClientID), o.start.Scope, encodeAll(o.start.Audience)}, "\x00")
 }
 

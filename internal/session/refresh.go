@@ -22,11 +22,13 @@ const (
 	wasReissued outcome = "reissued"
 	wasAhead    outcome = "ahead"
 	wasTheft    outcome = "theft"
+	wasEarly    outcome = "early"
 )
 
 // The outcomes that need no store, or had none.
 const (
 	wasInvalid     outcome = "invalid" // not a token of ours
+	wasUnpaired    outcome = "unpaired"
 	wasUnknown     outcome = "unknown" // the grant has been forgotten
 	wasUnavailable outcome = "unavailable"
 )
@@ -37,6 +39,7 @@ const (
 //
 //	the grant has ended                        ErrEnded with the reason
 //	it has expired                             ErrInvalidGrant
+//	H(P) is current, the access token is new   policy EarlyAllow: as below; EarlyReject: ErrTooEarly; EarlyRevoke: theft
 //	H(P) is current                            rotated: previous = H(P), current = H(N), generation = p+1; N is kept, sealed
 //	                                           for the holder of P, while the window is open
 //	H(P) is previous, the window is open       repeated: nothing changes, the answer is the same successor
@@ -46,21 +49,32 @@ const (
 //	otherwise                                  theft: P was ours and has been replaced. The grant ends at once, and with it
 //	                                           the session if the client is FirstParty; the owner is told. ErrEnded
 //
+// Where Config.Pairing asks for the access token that was issued with P, and that is missing, the answer is ErrUnpaired.
 // A token whose MAC is wrong, or whose grant has been forgotten, is ErrInvalidGrant; the former never reaches the store.
 // While the store cannot be reached the answer is ErrUnavailable and the token stays good.
 func (s *Service) Refresh(ctx context.Context, presented string, device Device) (Tokens, error) {
-	tokens, result, err := s.refresh(ctx, presented, device)
+	return s.RefreshPaired(ctx, presented, "", device)
+}
+
+// RefreshPaired is Refresh with the access token that was issued with the refresh token.
+func (s *Service) RefreshPaired(ctx context.Context, presented, access string, device Device) (Tokens, error) {
+	tokens, result, err := s.refresh(ctx, presented, access, device)
 	s.metrics.refreshes.WithLabelValues(string(result)).Inc()
 	return tokens, err
 }
 
-func (s *Service) refresh(ctx context.Context, presented string, device Device) (Tokens, outcome, error) {
+func (s *Service) refresh(ctx context.Context, presented, access string, device Device) (Tokens, outcome, error) {
 	p, err := s.verify(ctx, presented)
 	if errors.Is(err, errNotOurs) {
 		return Tokens{}, wasInvalid, ErrInvalidGrant.Wrap(err)
 	}
 	if err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
+	}
+	if err := s.checkPair(ctx, p, access); errors.Is(err, ErrUnpaired) {
+		return Tokens{}, wasUnpaired, err
+	} else if err != nil {
+		return Tokens{}, wasUnavailable, err
 	}
 	d, next, err := s.rotate(ctx, p, device)
 	switch {
@@ -77,6 +91,8 @@ func (s *Service) refresh(ctx context.Context, presented string, device Device) 
 		return Tokens{}, d.outcome, d.reason.ended()
 	case wasExpired:
 		return Tokens{}, d.outcome, ErrInvalidGrant
+	case wasEarly:
+		return Tokens{}, d.outcome, ErrTooEarly.After(s.deps.Tokens.Lifetime() / 2)
 	case wasTheft:
 		return Tokens{}, d.outcome, d.reason.ended()
 	case wasRepeated:
@@ -87,12 +103,15 @@ func (s *Service) refresh(ctx context.Context, presented string, device Device) 
 		s.deps.Log.WarnContext(ctx, "refresh token is ahead of the store, which has lost writes",
 			"session", p.session.String(), "generation", p.generation)
 	}
-	access, err := s.deps.Tokens.Issue(ctx, d.grant)
+	if d.grant.ID, err = s.paired(ctx, next); err != nil {
+		return Tokens{}, wasUnavailable, unavailable(err)
+	}
+	issued, err := s.deps.Tokens.Issue(ctx, d.grant)
 	if err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
 	return Tokens{
-		SessionID: d.grant.SessionID, Access: access.Token, ExpiresIn: access.Lifetime,
+		SessionID: d.grant.SessionID, Access: issued.Token, ExpiresIn: issued.Lifetime,
 		Refresh: next.encode(), RefreshExpiresIn: d.expiresAt.Sub(s.deps.Clock()),
 	}, d.outcome, nil
 }
@@ -136,12 +155,18 @@ func (s *Service) rotate(ctx context.Context, p refreshToken, device Device) (de
 	if err != nil {
 		return decision{}, refreshToken{}, err
 	}
-	r := rotation{presented: p, next: p.next(key.ID, key.Secret), device: device, now: s.deps.Clock(), lost: wasReissued}
+	r := rotation{presented: p, next: p.next(key.ID, key.Secret), device: device, now: s.deps.Clock(), lost: wasReissued, early: wasRotated}
 	if r.sealed, err = p.seal(r.next); err != nil {
 		return decision{}, refreshToken{}, err
 	}
 	if s.cfg.LostAnswer == Revoke {
 		r.lost = wasTheft
+	}
+	switch s.cfg.EarlyRefresh {
+	case EarlyReject:
+		r.early, r.age = wasEarly, s.deps.Tokens.Lifetime()/2
+	case EarlyRevoke:
+		r.early, r.age = wasTheft, s.deps.Tokens.Lifetime()/2
 	}
 	d, err := s.store.rotate(ctx, r)
 	return d, r.next, err

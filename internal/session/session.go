@@ -48,6 +48,10 @@ var (
 	ErrOvertaken = fault.New(fault.Conflict, "session.overtaken", "The account was changed while you signed in. Sign in again.")
 	// ErrLimitReached answers a sign-in beyond a limit whose policy is to refuse.
 	ErrLimitReached = fault.New(fault.Conflict, "session.limit_reached", "You are signed in on as many devices as are allowed. Sign out on one of them first.")
+	// ErrTooEarly answers a refresh long before the access token expires, where the policy is to refuse that.
+	ErrTooEarly = fault.New(fault.RateLimited, "session.too_early", "It is too early to refresh. Use the access token for now.")
+	// ErrUnpaired answers a refresh token without its access token, where the policy asks for that.
+	ErrUnpaired = fault.New(fault.Unauthenticated, "session.unpaired", "The refresh token must come with the access token that was issued with it.")
 	// ErrUnavailable answers while the store cannot be reached. Nothing was decided; the same token may be presented again.
 	ErrUnavailable = fault.New(fault.Unavailable, "session.unavailable", "Sessions cannot be reached right now. Please try again.")
 )
@@ -66,7 +70,7 @@ const (
 	AccountDisabled Reason = "account_disabled"
 	AccountDeleted  Reason = "account_deleted"
 	LimitReached    Reason = "session_limit" // a newer session took its place
-	Theft           Reason = "theft"         // a refresh token that had been replaced was presented
+	Theft           Reason = "theft"         // a refresh token was presented that had been replaced, or too early
 )
 
 // ended returns ErrEnded with the reason in words, and as the code of a field named "reason" for programs.
@@ -96,7 +100,7 @@ func (r Reason) text() string {
 	case LimitReached:
 		return "This session ended because there were too many. Sign in again."
 	case Theft:
-		return "This session was ended because its refresh token was used twice, which looks like theft. Sign in again."
+		return "This session was ended because its refresh token was used in a way that looks like theft. Sign in again."
 	default:
 		return ErrEnded.Message()
 	}

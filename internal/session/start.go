@@ -59,8 +59,12 @@ func (st *Starting) Commit(ctx context.Context) (Started, error) {
 		return Started{Session: o.session, Cookie: o.cookie.encode()}, nil
 	}
 	one := o.session
+	pair, err := st.service.paired(ctx, o.refresh)
+	if err != nil {
+		return Started{}, fmt.Errorf("start session: %w", err)
+	}
 	access, err := st.service.deps.Tokens.Issue(ctx, token.Grant{
-		Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
+		ID: pair, Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
 		SessionID: one.ID, ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime, Roles: one.Roles, Epoch: one.Epoch,
 	})
 	if err != nil {

@@ -122,6 +122,8 @@ type rotation struct {
 	device          Device
 	now             time.Time
 	lost            outcome // what the predecessor is worth after the window
+	early           outcome // what the current token is worth before the age
+	age             time.Duration
 }
 
 // decision is what came of it.

@@ -144,6 +144,7 @@ func (s *redisStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	p := r.presented
 	answer, err := s.exec(ctx, refreshScript, p.routing, r.now, string(p.session[:]), string(p.grant[:]), number(p.generation),
 		short(p.hash()), short(r.next.hash()), string(r.sealed), duration(s.cfg.Window), duration(s.cfg.Idle), string(r.lost),
+		string(r.early), duration(r.age),
 		encodeDevice(Device{UserAgent: cleanUserAgent(r.device.UserAgent), Address: r.device.Address}))
 	if err != nil {
 		return decision{}, err

@@ -18,9 +18,9 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, 0, '', $13)`
 
 	insertGrant = `INSERT INTO session_grants (id, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr,
-			amr, generation, current_hash, window_until, idle_expires_at, expires_at, refreshed_at, address, user_agent,
+			amr, issued_epoch, generation, current_hash, window_until, idle_expires_at, expires_at, refreshed_at, address, user_agent,
 			status, end_reason, ended_at, outcome, purge_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, 0, $13, $14, $15, $16, $17, 'live', '', 0, '', $18)`
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, 0, $12, 0, $13, $14, $15, $16, $17, 'live', '', 0, '', $18)`
 
 	setSubjectRoles = `UPDATE session_subjects SET roles = $1, epoch = $2 WHERE subject = $3`
 	setGrantRoles   = `UPDATE session_grants SET roles = $1, epoch = $2

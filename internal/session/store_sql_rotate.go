@@ -15,7 +15,7 @@ import (
 // COMMITTED re-evaluates the row it had to wait for. See Refresh for the cases.
 const rotateGrant = `UPDATE session_grants SET
 	(outcome, status, end_reason, ended_at, generation, current_hash, previous_hash, successor_sealed, window_until,
-		idle_expires_at, purge_at, refreshed_at, address, user_agent) = (
+		idle_expires_at, purge_at, refreshed_at, issued_epoch, address, user_agent) = (
 	SELECT v.outcome,
 		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE status END,
 		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE end_reason END,
@@ -28,6 +28,7 @@ const rotateGrant = `UPDATE session_grants SET
 		CASE WHEN v.accepted THEN CASE WHEN expires_at < $7 THEN expires_at ELSE $7 END ELSE idle_expires_at END,
 		CASE WHEN v.accepted THEN $8 ELSE purge_at END,
 		CASE WHEN v.accepted THEN $1 ELSE refreshed_at END,
+		CASE WHEN v.accepted THEN epoch ELSE issued_epoch END,
 		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $9 ELSE address END,
 		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $10 ELSE user_agent END
 	FROM (
@@ -36,15 +37,16 @@ const rotateGrant = `UPDATE session_grants SET
 			SELECT CASE
 				WHEN status <> 'live' THEN 'ended'
 				WHEN idle_expires_at <= $1 OR expires_at <= $1 THEN 'expired'
+				WHEN current_hash = $4 AND refreshed_at > $11 AND issued_epoch = epoch THEN CAST($12 AS TEXT)
 				WHEN current_hash = $4 THEN 'rotated'
 				WHEN previous_hash = $4 AND window_until > $1 THEN 'repeated'
-				WHEN previous_hash = $4 THEN CAST($11 AS TEXT)
+				WHEN previous_hash = $4 THEN CAST($13 AS TEXT)
 				WHEN generation < $2 THEN 'ahead'
 				ELSE 'theft'
 			END AS outcome
 		) AS d
 	) AS v)
-	WHERE id = $12
+	WHERE id = $14
 	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
 		successor_sealed, idle_expires_at`
 
@@ -52,7 +54,8 @@ func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	idle := r.now.Add(s.cfg.Idle)
 	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, sqldb.Micros(r.now), r.presented.generation,
 		r.next.hash(), r.presented.hash(), r.sealed, sqldb.Micros(r.now.Add(s.cfg.Window)), sqldb.Micros(idle), purgeAt(idle),
-		addressText(r.device.Address), cleanUserAgent(r.device.UserAgent), string(r.lost), r.presented.grant.String())
+		addressText(r.device.Address), cleanUserAgent(r.device.UserAgent),
+		sqldb.Micros(r.now.Add(-r.age)), string(r.early), string(r.lost), r.presented.grant.String())
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return decision{}, errUnknown
 	}

@@ -6,7 +6,8 @@
 --   s<session>   live:  L, I1 device class, I4 intents at its start, I7 used, until, end, auth, created; acr 0 client 0 amr
 --                ended: E, I7 ended, until when this is kept; the reason
 --   d<session>   device                        k<session>   c16 hash of the cookie, I7 until when it works
---   g<grant>     live:  L, I7 generation, until, end, rotated, auth; c16 session; client 0 scope 0 audience
+--   g<grant>     live:  L, I7 generation, until, end, rotated, auth; c16 session, I4 epoch of the
+--                access token; client 0 scope 0 audience
 --                ended: E, I7 ended, until when this is kept; c16 session; the reason
 --   h<grant>     c16 hash of the current refresh token, c16 of the previous one
 --   n<grant>     the current refresh token, sealed for the holder of the previous one

@@ -6,7 +6,7 @@ if not alive(s) or unpack7(s, 14) <= now or unpack7(s, 21) <= now then return {'
 set(h, 's' .. session, s:sub(1, 6) .. pack(now) .. s:sub(14, 27) .. pack(now) .. s:sub(35))
 for _, f in ipairs(fields(h, 'g')) do
   local g = h[f]
-  if alive(g) and g:sub(37, 52) == session and g:sub(53, 53) == '\0' then
+  if alive(g) and g:sub(37, 52) == session and g:sub(57, 57) == '\0' then
     set(h, f, g:sub(1, 29) .. pack(now) .. g:sub(37))
   end
 end
