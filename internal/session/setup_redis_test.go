@@ -27,6 +27,14 @@ func onRedis(t *testing.T, tests []test) {
 	})
 }
 
+func openRedis(t testing.TB, url string) *redisdb.DB {
+	t.Helper()
+	if url == "" {
+		return redisdbtest.Open(t)
+	}
+	return redisdbtest.OpenURL(t, url)
+}
+
 // key is that of a person's hash.
 func (p *place) key(t testing.TB, subject string) string {
 	t.Helper()
@@ -61,9 +69,14 @@ func (p *place) hash(t testing.TB, subject string) map[string]string {
 func dumpRedis(t testing.TB, redis *redisdb.DB, prefix string) string {
 	t.Helper()
 	client := redis.Client()
-	keys, err := client.Do(t.Context(), client.B().Keys().Pattern(prefix+"*").Build()).AsStrSlice()
-	must(t, err)
+	var keys []string
+	for _, one := range client.Nodes() {
+		more, err := one.Do(t.Context(), one.B().Keys().Pattern(prefix+"*").Build()).AsStrSlice()
+		must(t, err)
+		keys = append(keys, more...)
+	}
 	slices.Sort(keys)
+	keys = slices.Compact(keys)
 	var b strings.Builder
 	for _, key := range keys {
 		h, err := client.Do(t.Context(), client.B().Hgetall().Key(key).Build()).AsStrMap()

@@ -20,7 +20,6 @@ import (
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/redisdb"
-	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -54,15 +53,16 @@ func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 type place struct {
 	db     *sqldb.DB
 	redis  *redisdb.DB // nil: with everything else
+	url    string      // of the Redis; "": the one for all tests
 	prefix string      // of keys
 }
 
 // again opens the same place once more, as a second node would.
 func (p *place) again(t testing.TB) *place {
 	t.Helper()
-	again := &place{db: sqldbtest.Reopen(t, p.db), prefix: p.prefix}
+	again := &place{db: sqldbtest.Reopen(t, p.db), url: p.url, prefix: p.prefix}
 	if p.redis != nil {
-		again.redis = redisdbtest.Open(t)
+		again.redis = openRedis(t, p.url)
 	}
 	return again
 }
