@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
@@ -62,7 +63,7 @@ type intent struct {
 	Roles  *string `json:"roles,omitempty"`
 	Epoch  int64   `json:"epoch"`
 
-	raise bool // the epoch
+	Raise bool `json:"raise,omitempty"` // the epoch, which has revoked every access token
 
 	subject   string
 	seq       int64
@@ -77,7 +78,7 @@ func (s *redisStore) intend(ctx context.Context, tx sqldb.Tx, subject string, i 
 		return person{}, err
 	}
 	raise := 0
-	if i.raise {
+	if i.Raise {
 		raise = 1
 	}
 	p, err := sqldb.One(ctx, tx, scanPerson, raiseIntent, raise, i.Roles, subject)
@@ -198,7 +199,7 @@ func (s *redisStore) do(ctx context.Context, i intent) error {
 
 // revokeLate revokes what an intent ended that nobody knew of when it was written: sessions that started meanwhile.
 func (s *redisStore) revokeLate(ctx context.Context, i intent, ended []string) error {
-	if i.Kind != intendEndAll || len(ended) == 0 {
+	if i.Kind != intendEndAll || i.Raise || len(ended) == 0 {
 		return nil
 	}
 	ids := make([]string, len(ended))
@@ -209,11 +210,16 @@ func (s *redisStore) revokeLate(ctx context.Context, i intent, ended []string) e
 		}
 		ids[n] = id.String()
 	}
-	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		_, err := s.feed.append(ctx, tx, sessionRevocations(ids)...)
+	var revocations []auth.Revocation
+	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) (err error) {
+		revocations, err = s.feed.append(ctx, tx, sessionRevocations(ids)...)
 		return err
 	})
-	return err
+	if err != nil {
+		return fmt.Errorf("revoke what an intent ended: %w", err)
+	}
+	s.feed.revoked.Add(revocations...)
+	return nil
 }
 
 // rawID is an id as the scripts know it; "" stays "".

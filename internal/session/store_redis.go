@@ -306,7 +306,7 @@ func sessionRevocations(ids []string) []auth.Revocation {
 // endTx raises the subject's epoch, which kills the access tokens of all sessions without knowing which there are. The one to
 // keep brings new ones with its next refresh.
 func (s *redisStore) endTx(ctx context.Context, tx sqldb.Tx, e ending) error {
-	i := intent{Kind: intendEndAll, ID: e.keep, Reason: e.reason, raise: true}
+	i := intent{Kind: intendEndAll, ID: e.keep, Reason: e.reason, Raise: true}
 	p, err := s.intend(ctx, tx, e.subject, i)
 	if err != nil {
 		return err
@@ -325,7 +325,7 @@ func (s *redisStore) setRolesTx(ctx context.Context, tx sqldb.Tx, subject, roles
 	if p.roles != nil && *p.roles == roles {
 		return nil
 	}
-	if p, err = s.intend(ctx, tx, subject, intent{Kind: intendRoles, Roles: &roles, raise: true}); err != nil {
+	if p, err = s.intend(ctx, tx, subject, intent{Kind: intendRoles, Roles: &roles, Raise: true}); err != nil {
 		return err
 	}
 	return s.revokeEpoch(ctx, tx, subject, p.epoch)
