@@ -167,7 +167,7 @@ type serverFlags struct {
 	Listen    string `help:"Address and port for the public (SUMUN_LISTEN)." placeholder:"ADDR"`
 	OpsListen string `help:"Address and port for operators (SUMUN_OPS_LISTEN)." placeholder:"ADDR"`
 	Issuer    string `help:"Public address of this installation, as browsers see it (SUMUN_ISSUER)." placeholder:"URL"`
-	Redis     string `help:"redis://user:password@host:6379, to share limits between nodes (SUMUN_REDIS)." placeholder:"URL"`
+	Redis     string `help:"redis://user:password@host:6379, for sessions and limits that nodes share (SUMUN_REDIS)." placeholder:"URL"`
 	Limits    string `help:"on, or off to switch every rate limit off for a load test (SUMUN_LIMITS)." placeholder:"on|off"`
 	LogFormat string `help:"text or json (SUMUN_LOG_FORMAT)." placeholder:"FORMAT"`
 }

@@ -39,7 +39,7 @@ type Config struct {
 	MasterKey     keyring.Secret `yaml:"master_key" doc:"32 random bytes in base64, under which private keys lie in the database. It wins over master_key_file."`
 	MasterKeyFile string         `yaml:"master_key_file" doc:"A file with the master key, for its owner only. Empty: the file master.key in the data folder. Back it up, apart from the database."`
 	Database      keyring.Secret `yaml:"database" doc:"sqlite:PATH, or postgres://user:password@host:5432/database. Empty: the file sumun.db in the data folder."`
-	Redis         keyring.Secret `yaml:"redis" doc:"redis://user:password@host:6379/0, redis-sentinel://host:26379,host:26379/mymaster or redis-cluster://host:6379,host:6379 (rediss... with TLS), so that several nodes count requests together. Empty: each node counts for itself."`
+	Redis         keyring.Secret `yaml:"redis" doc:"redis://user:password@host:6379/0, redis-sentinel://host:26379,host:26379/mymaster or redis-cluster://host:6379,host:6379 (rediss... with TLS), for sessions (sessions.store) and for limits that several nodes count together. Empty: sessions are in the database, and each node counts for itself."`
 	Limits        Switch         `yaml:"limits" doc:"off switches every rate limit and lock off. For load tests only."`
 	Drain         time.Duration  `yaml:"drain" doc:"How long /readyz fails before the public listener closes, so that a load balancer can turn away first. 0s on a single machine."`
 	Log           LogConfig      `yaml:"log" doc:"What is logged, on standard error."`
@@ -125,6 +125,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Service == "" {
 		errs = append(errs, errors.New("service: it is empty; give the name people know the service by"))
+	}
+	if c.Redis == "" && c.Sessions.Store == session.InRedis {
+		errs = append(errs, errors.New("sessions.store: redis needs redis, which is empty; give its URL, or use auto or sql"))
 	}
 	if c.Redis != "" {
 		if err := redisdb.Validate(c.Redis.Reveal()); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/ratelimit"
+	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
@@ -27,6 +28,7 @@ type foundation struct {
 	clock   func() time.Time
 	db      *sqldb.DB
 	keyring *keyring.Keyring
+	redis   *redisdb.DB // nil without
 	limiter ratelimit.Limiter
 	metrics *prometheus.Registry
 	closers []func() error // in the order in which they were opened
@@ -86,7 +88,22 @@ func connect(
 	if err := tables(ctx, f.db, sets...); err != nil {
 		return nil, err
 	}
+	if err := f.openRedis(ctx); err != nil {
+		return nil, err
+	}
 	return f, f.openLimiter(ctx)
+}
+
+// openRedis opens Redis where there is one. It has to answer at the start.
+func (f *foundation) openRedis(ctx context.Context) (err error) {
+	if f.cfg.Redis == "" {
+		return nil
+	}
+	if f.redis, err = redisdb.Open(ctx, f.cfg.Redis.Reveal()); err != nil {
+		return err
+	}
+	f.closers = append(f.closers, func() error { f.redis.Close(); return nil })
+	return nil
 }
 
 // close closes everything that was opened, the last first.

@@ -20,7 +20,7 @@ const module = "github.com/sumunio/sumun/"
 // foundations know no domain. Every domain may import all of them.
 var foundations = []string{
 	"internal/fault", "internal/httpd", "internal/sqldb", "internal/redisdb", "internal/ratelimit", "internal/keyring",
-	"internal/audit", "internal/mail",
+	"internal/audit", "internal/mail", "internal/pubsub",
 }
 
 // mayImport is the design: who imports whom (ARCHITECTURE.md, "Who may import whom"). A new edge is a design decision: it
@@ -37,6 +37,7 @@ func mayImport() map[string][]string {
 		"internal/redisdb":   {"internal/fault"},
 		"internal/ratelimit": {"internal/fault", "internal/redisdb"},
 		"internal/keyring":   {"internal/fault", "internal/sqldb"},
+		"internal/pubsub":    {"internal/fault", "internal/redisdb", "internal/keyring"}, // keyring for Secret only
 		"internal/audit":     {"internal/fault", "internal/sqldb"},
 		"internal/mail":      {"internal/fault", "internal/sqldb", "internal/keyring"}, // keyring for Secret only
 
@@ -62,6 +63,9 @@ var confined = []struct {
 	{"github.com/redis/rueidis", "the Redis client belongs to redisdb and to files that end in redis.go", func(pkg, file string) bool {
 		return strings.HasPrefix(pkg, "internal/redisdb") || file == "redis.go" ||
 			strings.HasSuffix(file, "_redis.go") || strings.HasSuffix(file, "redis_test.go")
+	}},
+	{"github.com/nats-io", "broker clients belong to pubsub and events", func(pkg, _ string) bool {
+		return pkg == "internal/pubsub" || pkg == "internal/events"
 	}},
 	{"github.com/alecthomas/kong", "the command line belongs to app", ofAppOrTest},
 	{"github.com/goccy/go-yaml", "the configuration file belongs to app", ofAppOrTest},

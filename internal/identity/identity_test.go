@@ -18,6 +18,8 @@ import (
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/ratelimit"
+	"github.com/sumunio/sumun/internal/redisdb"
+	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -70,14 +72,24 @@ type world struct {
 // option changes what a world is made of.
 type option func(*world, *identity.Config, *identity.Deps)
 
-// each runs a test on every engine.
+// each runs a test on every engine, with sessions there and in Redis.
 func each(t *testing.T, fn func(w *world), options ...option) {
 	t.Helper()
 	t.Parallel()
-	sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) { fn(newWorld(t, db, options...)) })
+	t.Run("sql", func(t *testing.T) {
+		t.Parallel()
+		sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) { fn(newWorld(t, db, nil, options...)) })
+	})
+	if !redisdbtest.Listed() {
+		return
+	}
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) { fn(newWorld(t, db, redisdbtest.Open(t), options...)) })
+	})
 }
 
-func newWorld(t *testing.T, db *sqldb.DB, options ...option) *world {
+func newWorld(t *testing.T, db *sqldb.DB, redis *redisdb.DB, options ...option) *world {
 	t.Helper()
 	w := &world{t: t, db: db, clock: &clock{now: time.Now().Truncate(time.Microsecond)}}
 	log := slog.New(slog.DiscardHandler)
@@ -91,8 +103,12 @@ func newWorld(t *testing.T, db *sqldb.DB, options ...option) *world {
 	w.box = mail.NewMailbox(db, w.clock.Now)
 	w.queue, err = mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Transport: w.box, Clock: w.clock.Now, Log: log})
 	w.must(err)
-	w.sessions, err = session.New(session.DefaultConfig(), session.Deps{DB: db, Keyring: ring, Tokens: tokens,
-		Audit: trail, Mail: w.queue, Clock: w.clock.Now, Log: log})
+	prefix := ""
+	if redis != nil {
+		prefix = redisdbtest.Prefix(t, redis)
+	}
+	w.sessions, err = session.New(session.DefaultConfig(), session.Deps{DB: db, Redis: redis, RedisPrefix: prefix, Keyring: ring,
+		Tokens: tokens, Audit: trail, Mail: w.queue, Clock: w.clock.Now, Log: log})
 	w.must(err)
 	w.must(w.sessions.Load(t.Context()))
 	w.verifier, err = auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: w.sessions.Revocations(), Clock: w.clock.Now})

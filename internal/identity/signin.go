@@ -219,6 +219,7 @@ func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
 	if err != nil {
 		return SignedIn{}, err
 	}
+	var starting *session.Starting
 	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
 		if err := s.markSignIn(ctx, tx, e); err != nil {
 			return err
@@ -226,19 +227,24 @@ func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
 		if err := s.rememberDevice(ctx, tx, e, out.DeviceToken, news); err != nil {
 			return err
 		}
-		if err := s.startSession(ctx, tx, e, &out); err != nil {
+		var err error
+		if starting, err = s.deps.Sessions.Begin(ctx, tx, s.newSession(e)); err != nil {
 			return err
 		}
-		var err error
 		if out.Account, err = loadAccount(ctx, tx, e.account.ID); err != nil {
 			return err
 		}
 		return s.record(ctx, tx, e.account.ID, "session.started", e.in.Origin,
-			map[string]string{"session": out.Session.ID, "new_device": strconv.FormatBool(!e.knownDevice)})
+			map[string]string{"session": starting.Session.ID, "new_device": strconv.FormatBool(!e.knownDevice)})
 	})
 	if err != nil {
 		return SignedIn{}, err
 	}
+	started, err := starting.Commit(ctx)
+	if err != nil {
+		return SignedIn{}, err
+	}
+	out.Session, out.Tokens, out.Cookie = started.Session, started.Tokens, started.Cookie
 	s.deps.Mail.Wake()
 	s.endReplaced(ctx, e.in.Replaces)
 	s.applied(ctx)
@@ -326,20 +332,11 @@ const passwordACR = "1"
 
 func passwordAMR() []string { return []string{"pwd"} }
 
-func (s *Service) startSession(ctx context.Context, tx sqldb.Tx, e entry, out *SignedIn) error {
-	start := session.Start{
-		Subject: e.account.ID, ClientID: session.FirstParty, Roles: e.account.Roles,
-		ACR: passwordACR, AMR: passwordAMR(), AuthTime: s.deps.Clock(),
-		Device: device(e.in.Origin),
+func (s *Service) newSession(e entry) session.Start {
+	return session.Start{
+		Subject: e.account.ID, Page: e.in.Browser, ClientID: session.FirstParty, Roles: e.account.Roles,
+		ACR: passwordACR, AMR: passwordAMR(), AuthTime: s.deps.Clock(), Device: device(e.in.Origin),
 	}
-	if !e.in.Browser {
-		started, err := s.deps.Sessions.Start(ctx, tx, start)
-		out.Session, out.Tokens = started.Session, started.Tokens
-		return err
-	}
-	var err error
-	out.Session, out.Cookie, err = s.deps.Sessions.StartBrowser(ctx, tx, start)
-	return err
 }
 
 func device(from audit.Origin) session.Device {
@@ -352,13 +349,17 @@ func (s *Service) Reauthenticate(ctx context.Context, c Caller, pw string) (cook
 	if err != nil {
 		return "", err
 	}
+	var commit func(context.Context) (string, error)
 	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		if cookie, err = s.deps.Sessions.Reauthenticated(ctx, tx, c.Session); err != nil {
+		if commit, err = s.deps.Sessions.Reauthenticated(ctx, tx, a.ID, c.Session); err != nil {
 			return err
 		}
 		return s.record(ctx, tx, a.ID, "session.reauthenticated", c.Origin, map[string]string{"session": c.Session})
 	})
-	return cookie, err
+	if err != nil {
+		return "", err
+	}
+	return commit(ctx)
 }
 
 // proveCaller checks the password of somebody who is signed in, as limited as signing in: whoever found an open browser

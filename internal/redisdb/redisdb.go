@@ -102,6 +102,22 @@ func (db *DB) Ping(ctx context.Context) error {
 	return db.explain(db.client.Do(ctx, db.client.B().Ping().Build()).Error())
 }
 
+// Eviction returns maxmemory-policy: what happens to keys when memory is full. It needs the permission for INFO.
+func (db *DB) Eviction(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, db.timeout)
+	defer cancel()
+	info, err := db.client.Do(ctx, db.client.B().Info().Section("memory").Build()).ToString()
+	if err != nil {
+		return "", db.explain(err)
+	}
+	for line := range strings.Lines(info) {
+		if policy, found := strings.CutPrefix(strings.TrimSpace(line), "maxmemory_policy:"); found {
+			return policy, nil
+		}
+	}
+	return "", fmt.Errorf("redis: %s does not say which maxmemory-policy it has", db.name)
+}
+
 func (db *DB) checkVersion(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, db.timeout)
 	defer cancel()

@@ -27,6 +27,9 @@ const (
 	// Buffers and multiplexing of a connection: the client's defaults (half a MiB each way, times four) suit bulk transfers.
 	bufferSize      = 64 << 10
 	connectionsLog2 = 1
+
+	// topologyEvery is how soon it is noticed which node of a Cluster has taken the place of another.
+	topologyEvery = time.Second
 )
 
 // Validate reports what is wrong with a URL, and whether the files that it names can be used. It does not connect. The error
@@ -220,6 +223,7 @@ func (t target) option() (rueidis.ClientOption, error) {
 		ReadBufferEachConn: bufferSize, WriteBufferEachConn: bufferSize, PipelineMultiplex: connectionsLog2,
 		DisableCache: true, ForceSingleClient: t.scheme == schemeSingle, ShuffleInit: t.scheme == schemeCluster,
 	}
+	o.ClusterOption.ShardsRefreshInterval = topologyEvery
 	if t.scheme == schemeSentinel {
 		o.Sentinel = rueidis.SentinelOption{
 			MasterSet: t.master, Username: t.sentinelUser, Password: t.sentinelPassword, Dialer: o.Dialer,

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -17,15 +18,9 @@ import (
 
 // benchEach runs fn on every engine, with 2,000 sessions and as many clients at once as benefits from batching at the disk.
 func benchEach(b *testing.B, fn func(b *testing.B, n *node, clients *clients)) {
-	run := func(name, dsn string) {
+	run := func(name string, open func(b *testing.B) *place) {
 		b.Run(name, func(b *testing.B) {
-			cfg := sqldb.DefaultConfig()
-			cfg.URL = dsn
-			db, err := sqldb.Open(b.Context(), cfg)
-			must(b, err)
-			b.Cleanup(func() { must(b, db.Close()) })
-			must(b, sqldb.Migrate(b.Context(), db, migrations()...))
-			n := newNode(b, db, session.DefaultConfig(), newClock().now)
+			n := newNode(b, open(b), session.DefaultConfig(), newClock().now)
 			clients := &clients{}
 			for range 2000 {
 				clients.put(n.signIn(b, session.Start{Roles: []string{"member"}, Device: laptop}).Tokens.Refresh)
@@ -36,10 +31,30 @@ func benchEach(b *testing.B, fn func(b *testing.B, n *node, clients *clients)) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "refreshes/s")
 		})
 	}
-	run("sqlite", "sqlite:"+filepath.Join(b.TempDir(), "bench.db"))
+	sqlite := func(b *testing.B) *place { return newPlaceAt(b, "sqlite:"+filepath.Join(b.TempDir(), "bench.db")) }
+	run("sql/sqlite", sqlite)
 	if server := os.Getenv(sqldbtest.Variable); server != "" {
-		run("postgresql", benchDatabase(b, server))
+		run("sql/postgresql", func(b *testing.B) *place { return newPlaceAt(b, benchDatabase(b, server)) })
 	}
+	if redisdbtest.Listed() {
+		run("redis", func(b *testing.B) *place {
+			p := sqlite(b)
+			p.redis = redisdbtest.Open(b)
+			p.prefix = redisdbtest.Prefix(b, p.redis)
+			return p
+		})
+	}
+}
+
+// newPlaceAt has a database of its own, and no Redis.
+func newPlaceAt(b testing.TB, dsn string) *place {
+	cfg := sqldb.DefaultConfig()
+	cfg.URL = dsn
+	db, err := sqldb.Open(b.Context(), cfg)
+	must(b, err)
+	b.Cleanup(func() { must(b, db.Close()) })
+	must(b, sqldb.Migrate(b.Context(), db, migrations()...))
+	return &place{db: db}
 }
 
 func benchDatabase(b *testing.B, server string) string {

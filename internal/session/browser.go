@@ -2,35 +2,9 @@ package session
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/sumunio/sumun/internal/sqldb"
-)
-
-const (
-	findBrowser = `SELECT s.subject, u.roles, u.epoch, s.label, s.user_agent, s.address, s.amr, s.acr, s.auth_time, s.created_at,
-			s.last_used_at, s.idle_expires_at, s.cookie_hash, s.ended_at <> 0, s.end_reason
-		FROM sessions s JOIN session_subjects u ON u.subject = s.subject
-		WHERE s.id = $1`
-
-	slideBrowser = `UPDATE sessions SET last_used_at = $1, purge_at = $2,
-			idle_expires_at = CASE WHEN expires_at < $3 THEN expires_at ELSE $3 END
-		WHERE id = $4 AND ended_at = 0 AND last_used_at <= $5`
-
-	reauthenticateSession = `UPDATE sessions SET auth_time = $1, last_used_at = $1,
-			cookie_hash = CASE WHEN cookie_hash IS NOT NULL THEN $2 ELSE cookie_hash END
-		WHERE id = $3 AND ended_at = 0 AND expires_at > $1
-		RETURNING cookie_hash IS NOT NULL`
-	reauthenticateGrants = `UPDATE session_grants SET auth_time = $1 WHERE session_id = $2 AND client_id = $3 AND status = 'live'`
-)
-
-const (
-	// slideEvery is how often the use of a cookie is written down.
-	slideEvery = time.Minute
-	// slideTimeout bounds that write, which no request should notice.
-	slideTimeout = 500 * time.Millisecond
 )
 
 // Authenticate returns the session behind a cookie of our own pages: ErrInvalidCookie when there is none, ErrEnded with the
@@ -41,95 +15,30 @@ func (s *Service) Authenticate(ctx context.Context, value string) (Session, erro
 	if !ok {
 		return Session{}, ErrInvalidCookie
 	}
-	b, err := sqldb.One(ctx, s.deps.DB.Reader(), scanBrowser, findBrowser, c.session.String())
-	if errors.Is(err, sqldb.ErrNotFound) {
-		return Session{}, ErrInvalidCookie
-	}
-	if err != nil {
-		return Session{}, unavailable(err)
-	}
-	b.session.ID = c.session.String()
-	now := s.deps.Clock()
-	switch {
-	case !c.matches(b.cookieHash):
-		return Session{}, ErrInvalidCookie
-	case b.ended:
-		return Session{}, b.endReason.ended()
-	case !b.session.ExpiresAt.After(now):
-		return Session{}, ErrInvalidCookie
-	case now.Sub(b.session.LastUsedAt) >= slideEvery:
-		s.slide(ctx, b.session.ID, now)
-	}
-	return b.session, nil
+	return s.store.page(ctx, c)
 }
 
-// slide writes down that a session is in use.
-func (s *Service) slide(ctx context.Context, id string, now time.Time) {
-	ctx, cancel := context.WithTimeout(ctx, slideTimeout)
-	defer cancel()
-	idle := now.Add(s.cfg.Idle)
-	_, err := s.deps.DB.Writer().ExecContext(ctx, slideBrowser, sqldb.Micros(now), purgeAt(idle), sqldb.Micros(idle), id,
-		sqldb.Micros(now.Add(-slideEvery)))
-	if err != nil {
-		s.deps.Log.WarnContext(ctx, "use of a session is not written down", "session", id, "error", err)
-	}
-}
-
-// Reauthenticated notes in the caller's transaction that the person behind a session has just proved who they are again. A
-// session of our own pages gets a new cookie and the old one is worth nothing; for others cookie is empty, and the next refresh
-// carries the new time. A session that is not live is ErrNotFound.
-func (s *Service) Reauthenticated(ctx context.Context, tx sqldb.Tx, id string) (cookie string, err error) {
-	if cookie, err = s.reauthenticate(ctx, tx, id); err != nil {
-		return "", fmt.Errorf("reauthenticate session: %w", err)
-	}
-	return cookie, nil
-}
-
-func (s *Service) reauthenticate(ctx context.Context, tx sqldb.Tx, id string) (string, error) {
+// Reauthenticated notes in the caller's transaction that the person behind a session has just proved who they are again, and
+// returns what to call once it has committed. That returns the new cookie of a session of our own pages, whose old one is
+// then worth nothing; for others it is empty, and the next refresh carries the new time. A session that is not the subject's,
+// or not live, is ErrNotFound, from either.
+func (s *Service) Reauthenticated(ctx context.Context, tx sqldb.Tx, subject, id string) (commit func(context.Context) (string, error), err error) {
 	parsed, err := ParseID(id)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	c, now := newCookie(parsed), sqldb.Micros(s.deps.Clock())
-	hasCookie, err := sqldb.One(ctx, tx, func(r sqldb.Row) (has bool, err error) {
-		err = r.Scan(&has)
-		return has, err
-	}, reauthenticateSession, now, c.hash(), id)
-	if errors.Is(err, sqldb.ErrNotFound) {
-		return "", ErrNotFound
-	}
+	p := &proof{subject: subject, id: parsed, now: s.deps.Clock()}
+	done, err := s.store.prove(ctx, tx, p)
 	if err != nil {
-		return "", err
+		return nil, fmt.Errorf("reauthenticate session: %w", err)
 	}
-	if _, err := tx.ExecContext(ctx, reauthenticateGrants, now, id, FirstParty); err != nil {
-		return "", err
-	}
-	if !hasCookie {
-		return "", nil
-	}
-	return c.encode(), nil
-}
-
-// browser is a session's row as its cookie finds it.
-type browser struct {
-	session    Session
-	cookieHash []byte
-	ended      bool
-	endReason  Reason
-}
-
-func scanBrowser(r sqldb.Row) (b browser, err error) {
-	var (
-		roles                         *string
-		address, amr                  string
-		authTime, created, used, idle int64
-	)
-	one := &b.session
-	err = r.Scan(&one.Subject, &roles, &one.Epoch, &one.Device.Label, &one.Device.UserAgent, &address, &amr, &one.ACR, &authTime,
-		&created, &used, &idle, &b.cookieHash, &b.ended, &b.endReason)
-	if err != nil {
-		return browser{}, err
-	}
-	one.AuthTime, one.CreatedAt, one.LastUsedAt, one.ExpiresAt = sqldb.Time(authTime), sqldb.Time(created), sqldb.Time(used), sqldb.Time(idle)
-	return b, one.decode(roles, address, amr)
+	return func(ctx context.Context) (string, error) {
+		if err := done(ctx); err != nil {
+			return "", fmt.Errorf("reauthenticate session: %w", err)
+		}
+		if !p.hasCookie {
+			return "", nil
+		}
+		return p.cookie.encode(), nil
+	}, nil
 }

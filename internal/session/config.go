@@ -18,29 +18,77 @@ const (
 	Revoke LostAnswer = "revoke"
 )
 
+// EarlyRefresh says what a refresh is worth that comes long before the access token expires: in the first half of its
+// lifetime, though the person's roles are as they were. A client has no reason for that; a thief who tries a token has.
+type EarlyRefresh string
+
+// The policies.
+const (
+	EarlyAllow  EarlyRefresh = "allow"
+	EarlyReject EarlyRefresh = "reject" // the client is told to come later; the token stays good
+	EarlyRevoke EarlyRefresh = "revoke" // it counts as theft
+)
+
+// Pairing says whether a refresh token must come with the access token that was issued with it, expired or not.
+type Pairing string
+
+// The policies.
+const (
+	PairingOff      Pairing = "off"
+	PairingRequired Pairing = "required"
+)
+
+// Store says where sessions are kept. The choice is for good: sessions do not move.
+type Store string
+
+// The stores.
+const (
+	Anywhere Store = "auto"  // in Redis where there is one, else in SQL
+	InSQL    Store = "sql"   // next to the accounts
+	InRedis  Store = "redis" // where a surge of refreshes belongs
+)
+
 // Config holds what operators decide about sessions.
 type Config struct {
+	Store      Store         `yaml:"store" doc:"Where sessions are kept: sql, redis, or auto: redis where there is one. Who changes it signs everybody out."`
 	Idle       time.Duration `yaml:"idle" doc:"A session that is not used for so long ends."`
 	Lifetime   time.Duration `yaml:"lifetime" doc:"A session ends after so long, used or not."`
 	Window     time.Duration `yaml:"window" doc:"For so long after a refresh, its token gets the same successor again."`
 	LostAnswer LostAnswer    `yaml:"lost_answer" doc:"After the window, a replaced refresh token whose successor was never used gets a new one (reissue) or counts as theft (revoke)."`
-	Limit      int           `yaml:"limit" doc:"Live sessions per person; a new one beyond them ends the least recently used."`
+
+	EarlyRefresh EarlyRefresh `yaml:"early_refresh" doc:"A refresh in the first half of the access token's lifetime is allowed (allow), refused until later (reject), or counts as theft (revoke). One that follows a change of roles is always allowed."`
+	Pairing      Pairing      `yaml:"pairing" doc:"required: a refresh must bring the access token that came with its refresh token, expired or not, as a bearer token or in access_token, so that a refresh token alone is worth nothing. Sessions from before must sign in again. off: not."`
+
+	Limit int `yaml:"limit" doc:"Live sessions per person."`
+
+	Limits       []LimitRule `yaml:"limits" doc:"Other limits: role:NAME=N instead of limit for those with the role (the first that fits), client:NAME=N for the sessions of a client besides; N may be unlimited. :evict_oldest or :refuse after it takes the place of when_full."`
+	WhenFull     WhenFull    `yaml:"when_full" doc:"Beyond a limit: evict_oldest ends the least recently used session, whose device is told why; refuse refuses the sign-in."`
+	OnePerDevice bool        `yaml:"one_per_device" doc:"One session per person and kind of device, of desktop, mobile, tablet and other, as the User-Agent tells."`
 }
 
 // DefaultConfig suits a consumer service.
 func DefaultConfig() Config {
 	return Config{
+		Store:      Anywhere,
 		Idle:       7 * 24 * time.Hour,
 		Lifetime:   90 * 24 * time.Hour,
 		Window:     10 * time.Second,
 		LostAnswer: Reissue,
-		Limit:      100,
+
+		EarlyRefresh: EarlyAllow,
+		Pairing:      PairingOff,
+
+		Limit:    100,
+		WhenFull: EvictOldest,
 	}
 }
 
 // Validate reports every value that cannot be used.
 func (c Config) Validate() error {
 	var errs []error
+	if c.Store != Anywhere && c.Store != InSQL && c.Store != InRedis {
+		errs = append(errs, fmt.Errorf("store: %q is unknown; use %q, %q or %q", c.Store, Anywhere, InSQL, InRedis))
+	}
 	if c.Idle < time.Minute {
 		errs = append(errs, fmt.Errorf("idle: %v is below 1m; use a value such as 168h", c.Idle))
 	}
@@ -56,8 +104,11 @@ func (c Config) Validate() error {
 	if c.LostAnswer != Reissue && c.LostAnswer != Revoke {
 		errs = append(errs, fmt.Errorf("lost_answer: %q is unknown; use %q or %q", c.LostAnswer, Reissue, Revoke))
 	}
-	if c.Limit < 1 || c.Limit > 10_000 {
-		errs = append(errs, fmt.Errorf("limit: %d is not between 1 and 10000; use a value such as 100", c.Limit))
+	if c.EarlyRefresh != EarlyAllow && c.EarlyRefresh != EarlyReject && c.EarlyRefresh != EarlyRevoke {
+		errs = append(errs, fmt.Errorf("early_refresh: %q is unknown; use %q, %q or %q", c.EarlyRefresh, EarlyAllow, EarlyReject, EarlyRevoke))
 	}
-	return errors.Join(errs...)
+	if c.Pairing != PairingOff && c.Pairing != PairingRequired {
+		errs = append(errs, fmt.Errorf("pairing: %q is unknown; use %q or %q", c.Pairing, PairingOff, PairingRequired))
+	}
+	return errors.Join(append(errs, c.validateLimits())...)
 }

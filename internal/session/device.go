@@ -86,3 +86,33 @@ func productName(userAgent string) string {
 	}
 	return name
 }
+
+// The classes of devices.
+const (
+	classOther byte = iota
+	classDesktop
+	classMobile
+	classTablet
+)
+
+// deviceClass says what kind of device a User-Agent claims to be.
+func deviceClass(userAgent string) byte {
+	if !strings.HasPrefix(userAgent, "Mozilla/") {
+		return classOther
+	}
+	switch find(systems[:], userAgent) {
+	case "iPhone":
+		return classMobile
+	case "iPad":
+		return classTablet
+	case "Android":
+		if strings.Contains(userAgent, "Mobile") {
+			return classMobile
+		}
+		return classTablet
+	case "":
+		return classOther
+	default:
+		return classDesktop
+	}
+}

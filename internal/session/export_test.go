@@ -1,6 +1,9 @@
 package session
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Exposed to the tests of this package.
 var (
@@ -28,14 +31,32 @@ func (s *Service) Mark(ctx context.Context, presented string, device Device) (st
 	return string(d.outcome), err
 }
 
-// SettleAll and Sweep are the tasks of Run.
-func (s *Service) SettleAll(ctx context.Context) error { return s.settleAll(ctx) }
-
-// Sweep is a task of Run.
-func (s *Service) Sweep(ctx context.Context) error { return s.sweep(ctx) }
+// Chores does every task of Run's once, except to follow the feed.
+func (s *Service) Chores(ctx context.Context) error {
+	var errs []error
+	for _, t := range s.store.tasks() {
+		errs = append(errs, t.do(ctx))
+	}
+	return errors.Join(errs...)
+}
 
 // HoldFeed keeps the feed from being read, as a query that hangs does, until release is called.
 func (s *Service) HoldFeed() (release func()) {
 	s.feed.turn <- struct{}{}
 	return func() { <-s.feed.turn }
+}
+
+// Sweep is such a task, and so is SettleAll, in SQL.
+func (s *Service) Sweep(ctx context.Context) error { return s.task("sweep sessions").do(ctx) }
+
+// SettleAll is such a task.
+func (s *Service) SettleAll(ctx context.Context) error { return s.task("settle thefts").do(ctx) }
+
+func (s *Service) task(name string) task {
+	for _, t := range s.store.tasks() {
+		if t.name == name {
+			return t
+		}
+	}
+	panic("no task " + name)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sumunio/sumun/auth"
@@ -30,15 +31,30 @@ type entry struct {
 	auth.Revocation
 }
 
-// revokeTx appends revocations to the feed in the caller's transaction and returns them with the time until which they are
+// feed is the revocations of all nodes in SQL, and what this node has seen of them.
+type feed struct {
+	db      *sqldb.DB
+	clock   func() time.Time
+	revoked *auth.RevocationSet
+
+	turn    chan struct{} // of size 1: full while somebody reads it
+	last    entry         // whose turn it is may touch it
+	freshAt atomic.Int64  // microseconds
+}
+
+func newFeed(db *sqldb.DB, clock func() time.Time) *feed {
+	return &feed{db: db, clock: clock, revoked: auth.NewRevocationSet(clock), turn: make(chan struct{}, 1)}
+}
+
+// append appends revocations to the feed in the caller's transaction and returns them with the time until which they are
 // kept. The counter's row stays locked until the commit, which makes numbers appear in order: a reader that has seen one has
 // seen all before it.
-func (s *Service) revokeTx(ctx context.Context, tx sqldb.Tx, revocations ...auth.Revocation) ([]auth.Revocation, error) {
+func (f *feed) append(ctx context.Context, tx sqldb.Tx, revocations ...auth.Revocation) ([]auth.Revocation, error) {
 	last, err := sqldb.One(ctx, tx, scanInt64, raiseFeed, len(revocations))
 	if err != nil {
 		return nil, fmt.Errorf("raise feed: %w", err)
 	}
-	until := s.deps.Clock().Add(revocationLifetime)
+	until := f.clock().Add(revocationLifetime)
 	var insert strings.Builder
 	insert.WriteString(`INSERT INTO revocations (seq, kind, hash, epoch, keep_until) VALUES `)
 	args := make([]any, 0, 5*len(revocations))
@@ -58,54 +74,30 @@ func (s *Service) revokeTx(ctx context.Context, tx sqldb.Tx, revocations ...auth
 	return revocations, nil
 }
 
-// Load reads the whole feed and makes sure that there is a key for refresh tokens. It must succeed before traffic is served.
-func (s *Service) Load(ctx context.Context) error {
-	if _, err := s.deps.Keyring.Current(ctx, MACPurpose); err != nil {
-		return fmt.Errorf("load sessions: %w", err)
-	}
-	if err := s.pull(ctx); err != nil {
-		return fmt.Errorf("load sessions: %w", err)
-	}
-	return nil
-}
-
-// Apply makes this node's set current with everything that has been committed. Call it after the commit of a transaction that
-// went through EndAllTx, SetRolesTx or Start. It takes some seconds at most. Should it fail, Run catches up; the change itself
-// stands.
-func (s *Service) Apply(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
-	defer cancel()
-	if err := s.pull(ctx); err != nil {
-		return fmt.Errorf("apply revocations: %w", err)
-	}
-	return nil
-}
-
 // pull adds to the set what is new in the feed. When the last entry seen has gone, it was swept, or the database was restored
 // or failed over to a copy that lacks it and its number may be another's by now: then the feed is read from its beginning.
 // Entries already in the set stay: what was revoked does not come back to life.
-func (s *Service) pull(ctx context.Context) error {
-	f := &s.feed
+func (f *feed) pull(ctx context.Context) error {
 	select {
 	case f.turn <- struct{}{}:
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the feed: %w", context.Cause(ctx))
 	}
 	defer func() { <-f.turn }()
-	at := s.deps.Clock()
-	entries, err := sqldb.All(ctx, s.deps.DB.Reader(), scanEntry, readFeed, f.last.seq)
+	at := f.clock()
+	entries, err := sqldb.All(ctx, f.db.Reader(), scanEntry, readFeed, f.last.seq)
 	if err != nil {
 		return err
 	}
 	if f.last.seq > 0 && (len(entries) == 0 || entries[0] != f.last) {
-		if entries, err = sqldb.All(ctx, s.deps.DB.Reader(), scanEntry, readFeed, 0); err != nil {
+		if entries, err = sqldb.All(ctx, f.db.Reader(), scanEntry, readFeed, 0); err != nil {
 			return err
 		}
 		f.last = entry{}
 	}
 	for _, e := range entries {
 		if e != f.last {
-			s.revoked.Add(e.Revocation)
+			f.revoked.Add(e.Revocation)
 		}
 		f.last = e
 	}
@@ -113,13 +105,13 @@ func (s *Service) pull(ctx context.Context) error {
 	return nil
 }
 
-// feedAge is how long ago this node last read the feed; zero before it first did.
-func (s *Service) feedAge() time.Duration {
-	fresh := s.feed.freshAt.Load()
+// age is how long ago this node last read the feed; zero before it first did.
+func (f *feed) age() time.Duration {
+	fresh := f.freshAt.Load()
 	if fresh == 0 {
 		return 0
 	}
-	return s.deps.Clock().Sub(sqldb.Time(fresh))
+	return f.clock().Sub(sqldb.Time(fresh))
 }
 
 func scanEntry(r sqldb.Row) (e entry, err error) {

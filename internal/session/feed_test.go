@@ -11,7 +11,6 @@ import (
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
-	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 )
 
 func TestFeed(t *testing.T) {
@@ -25,9 +24,9 @@ func TestFeed(t *testing.T) {
 }
 
 // What is ended on one node is refused by the others with their next poll.
-func testFeedReachesOtherNodes(t *testing.T, db *sqldb.DB) {
-	a, c := alone(t, db, session.DefaultConfig())
-	b := newNode(t, sqldbtest.Reopen(t, db), session.DefaultConfig(), c.now)
+func testFeedReachesOtherNodes(t *testing.T, p *place) {
+	a, c := alone(t, p, session.DefaultConfig())
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
 	ended, stays := a.signIn(t, session.Start{}), a.signIn(t, session.Start{})
 	b.claims(t, ended.Tokens.Access)
 	must(t, a.End(t.Context(), ended.Session.Subject, ended.Session.ID, session.SignedOut))
@@ -42,20 +41,20 @@ func testFeedReachesOtherNodes(t *testing.T, db *sqldb.DB) {
 }
 
 // A node that starts must refuse what was ended before.
-func testFeedSurvivesARestart(t *testing.T, db *sqldb.DB) {
-	a, c := alone(t, db, session.DefaultConfig())
+func testFeedSurvivesARestart(t *testing.T, p *place) {
+	a, c := alone(t, p, session.DefaultConfig())
 	started := a.signIn(t, session.Start{})
 	must(t, a.End(t.Context(), started.Session.Subject, started.Session.ID, session.SignedOut))
-	b := newNode(t, db, session.DefaultConfig(), c.now)
+	b := newNode(t, p, session.DefaultConfig(), c.now)
 	if _, err := b.verifier.Verify(t.Context(), started.Tokens.Access); !errors.Is(err, auth.ErrRevoked) {
 		t.Errorf("after a restart: %v, want %v", err, auth.ErrRevoked)
 	}
 }
 
 // Run polls by itself, and ends with its context.
-func testRunFollowsTheFeed(t *testing.T, db *sqldb.DB) {
-	a, c := alone(t, db, session.DefaultConfig())
-	b := newNode(t, sqldbtest.Reopen(t, db), session.DefaultConfig(), c.now)
+func testRunFollowsTheFeed(t *testing.T, p *place) {
+	a, c := alone(t, p, session.DefaultConfig())
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
@@ -80,9 +79,9 @@ func testRunFollowsTheFeed(t *testing.T, db *sqldb.DB) {
 }
 
 // A reader that has seen a number must have seen all before it, however the writers' transactions overlap.
-func testFeedHasNoGaps(t *testing.T, db *sqldb.DB) {
-	a, c := alone(t, db, session.DefaultConfig())
-	b := newNode(t, sqldbtest.Reopen(t, db), session.DefaultConfig(), c.now)
+func testFeedHasNoGaps(t *testing.T, p *place) {
+	a, c := alone(t, p, session.DefaultConfig())
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
 	started := make([]session.Started, 24)
 	for i := range started {
 		started[i] = a.signIn(t, session.Start{})
@@ -118,7 +117,7 @@ func testFeedHasNoGaps(t *testing.T, db *sqldb.DB) {
 			t.Errorf("session %d: %v", i, err)
 		}
 	}
-	seqs, err := sqldb.All(t.Context(), db.Reader(), func(r sqldb.Row) (n int64, err error) {
+	seqs, err := sqldb.All(t.Context(), p.db.Reader(), func(r sqldb.Row) (n int64, err error) {
 		err = r.Scan(&n)
 		return n, err
 	}, `SELECT seq FROM revocations ORDER BY seq`)
@@ -130,9 +129,9 @@ func testFeedHasNoGaps(t *testing.T, db *sqldb.DB) {
 
 // After a failover that lost the end of the feed, its numbers are given out again. A node that has seen them before must notice,
 // and go on refusing what it knew.
-func testFeedAfterLostWrites(t *testing.T, db *sqldb.DB) {
-	a, c := alone(t, db, session.DefaultConfig())
-	b := newNode(t, sqldbtest.Reopen(t, db), session.DefaultConfig(), c.now)
+func testFeedAfterLostWrites(t *testing.T, p *place) {
+	a, c := alone(t, p, session.DefaultConfig())
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
 	lost, later := a.signIn(t, session.Start{}), a.signIn(t, session.Start{})
 	must(t, a.End(t.Context(), lost.Session.Subject, lost.Session.ID, session.SignedOut))
 	must(t, b.Apply(t.Context()))

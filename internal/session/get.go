@@ -11,7 +11,7 @@ func (s *Service) Get(ctx context.Context, subject, id string) (Session, error) 
 	if _, err := ParseID(id); err != nil {
 		return Session{}, err
 	}
-	live, err := s.live(ctx, s.deps.DB.Reader(), subject, s.deps.Clock())
+	live, err := s.store.live(ctx, subject)
 	if err != nil {
 		return Session{}, fmt.Errorf("get session: %w", err)
 	}

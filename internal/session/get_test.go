@@ -5,14 +5,13 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/session"
-	"github.com/sumunio/sumun/internal/sqldb"
 )
 
 func TestGet(t *testing.T) { onEach(t, []test{{"over HTTP", testHTTPGet}}) }
 
 // The Location of a sign-in leads to the session, for its owner and for nobody else.
-func testHTTPGet(t *testing.T, db *sqldb.DB) {
-	n, c := alone(t, db, session.DefaultConfig())
+func testHTTPGet(t *testing.T, p *place) {
+	n, c := alone(t, p, session.DefaultConfig())
 	h := n.serve(t)
 	own, theirs := n.signIn(t, session.Start{Device: laptop}), n.signIn(t, session.Start{})
 	c.advance(time.Second)

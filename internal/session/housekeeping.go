@@ -14,7 +14,8 @@ import (
 const (
 	// keepEnded is how long the record of an ended session answers for it; it goes earlier if it would have expired.
 	keepEnded = 7 * 24 * time.Hour
-	// keepSubject is how long the record of a person without sessions stays. Tokens that carry its epoch are long dead.
+	// keepSubject is how long the record of a person stays after the latest end of the last session. Tokens that carry its
+	// epoch are long dead.
 	keepSubject = 30 * 24 * time.Hour
 
 	settleEvery = 5 * time.Second
@@ -68,36 +69,28 @@ var sweeps = [...]struct{ what, statement string }{
 // again; nothing is lost by it but time. It is logged as a warning at first, and as an error once it lasts.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, task := range []struct {
-		name  string
-		every time.Duration
-		do    func(context.Context) error
-	}{
-		{"follow the revocation feed", pollEvery, s.follow},
-		{"settle thefts", settleEvery, s.settleThefts},
-		{"sweep sessions", sweepEvery, s.sweep},
-	} {
-		wg.Go(func() { s.repeat(ctx, task.name, task.every, task.do) })
+	for _, t := range append(s.store.tasks(), task{"follow the revocation feed", pollEvery, s.follow}) {
+		wg.Go(func() { s.repeatTask(ctx, t) })
 	}
 	wg.Wait()
 	return nil
 }
 
-// repeat does a task now and at every tick.
-func (s *Service) repeat(ctx context.Context, name string, every time.Duration, do func(context.Context) error) {
-	ticker := time.NewTicker(every)
+// repeatTask does a task now and at every tick.
+func (s *Service) repeatTask(ctx context.Context, t task) {
+	ticker := time.NewTicker(t.every)
 	defer ticker.Stop()
 	var outage outage
 	for {
-		err := do(ctx)
+		err := t.do(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		switch level, tell := outage.after(err != nil, s.deps.Clock()); {
 		case tell && err != nil:
-			s.deps.Log.Log(ctx, level, "session task fails; trying again", "task", name, "error", err)
+			s.deps.Log.Log(ctx, level, "session task fails; trying again", "task", t.name, "error", err)
 		case tell:
-			s.deps.Log.Log(ctx, level, "session task works again", "task", name)
+			s.deps.Log.Log(ctx, level, "session task works again", "task", t.name)
 		}
 		select {
 		case <-ctx.Done():
@@ -130,7 +123,7 @@ func (o *outage) after(failed bool, now time.Time) (level slog.Level, tell bool)
 }
 
 // settleThefts is one round of settleAll.
-func (s *Service) settleThefts(ctx context.Context) error {
+func (s sqlStore) settleThefts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleRound)
 	defer cancel()
 	return s.settleAll(ctx)
@@ -140,12 +133,12 @@ func (s *Service) settleThefts(ctx context.Context) error {
 func (s *Service) follow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
-	return s.pull(ctx)
+	return s.feed.pull(ctx)
 }
 
 // sweep removes what has expired, in small batches.
-func (s *Service) sweep(ctx context.Context) error {
-	s.revoked.Prune()
+func (s sqlStore) sweep(ctx context.Context) error {
+	s.feed.revoked.Prune()
 	now := sqldb.Micros(s.deps.Clock())
 	var errs []error
 	for _, one := range sweeps {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -33,8 +34,10 @@ func NewTokenAnswer(t Tokens) TokenAnswer {
 }
 
 type refreshInput struct {
-	Body *struct {
+	Authorization string `header:"Authorization" doc:"The access token that came with the refresh token, where that is required (sessions.pairing); it may have expired."`
+	Body          *struct {
 		RefreshToken string `json:"refresh_token,omitempty" maxLength:"256" doc:"Absent where it comes in a cookie."`
+		AccessToken  string `json:"access_token,omitempty" maxLength:"16384" doc:"The same as in Authorization, for clients that cannot set it."`
 	}
 }
 
@@ -114,7 +117,14 @@ func (h *api) refresh(ctx context.Context, in *refreshInput) (*refreshOutput, er
 	if presented == "" {
 		return nil, ErrInvalidGrant.With("The request carries no refresh token, in the body or in a cookie.")
 	}
-	tokens, err := h.sessions.Refresh(ctx, presented, NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
+	access := ""
+	if scheme, token, _ := strings.Cut(in.Authorization, " "); strings.EqualFold(scheme, "Bearer") {
+		access = token
+	}
+	if in.Body != nil && in.Body.AccessToken != "" {
+		access = in.Body.AccessToken
+	}
+	tokens, err := h.sessions.RefreshPaired(ctx, presented, access, NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
 	if err != nil {
 		// An outage takes nothing from the browser; only what will never work again goes.
 		if byCookie && (errors.Is(err, ErrInvalidGrant) || errors.Is(err, ErrEnded)) {

@@ -17,8 +17,6 @@ import (
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/session"
-	"github.com/sumunio/sumun/internal/sqldb"
-	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 )
 
 var cookies = httpd.Cookies{Secure: true}
@@ -91,8 +89,8 @@ func wantProblem(tb testing.TB, r *http.Response, want *fault.Fault) {
 
 func refreshBody(token string) string { return `{"refresh_token":"` + token + `"}` }
 
-func testHTTPRefreshByBody(t *testing.T, db *sqldb.DB) {
-	n, _ := alone(t, db, session.DefaultConfig())
+func testHTTPRefreshByBody(t *testing.T, p *place) {
+	n, _ := alone(t, p, session.DefaultConfig())
 	h := n.serve(t)
 	started := n.signIn(t, session.Start{})
 	r := ask(t, h, "POST", "/v1/sessions/refresh", "", nil, refreshBody(started.Tokens.Refresh))
@@ -113,8 +111,8 @@ func testHTTPRefreshByBody(t *testing.T, db *sqldb.DB) {
 	wantProblem(t, ask(t, h, "POST", "/v1/sessions/refresh", "", nil, refreshBody(answer.RefreshToken)), session.ErrEnded)
 }
 
-func testHTTPRefreshByCookie(t *testing.T, db *sqldb.DB) {
-	n, _ := alone(t, db, session.DefaultConfig())
+func testHTTPRefreshByCookie(t *testing.T, p *place) {
+	n, _ := alone(t, p, session.DefaultConfig())
 	h := n.serve(t)
 	started := n.signIn(t, session.Start{})
 	cookie := cookies.RefreshCookie(started.Tokens.Refresh, time.Hour)
@@ -139,12 +137,12 @@ func testHTTPRefreshByCookie(t *testing.T, db *sqldb.DB) {
 }
 
 // A browser must not be signed out by our outage.
-func testHTTPOutageKeepsTheCookie(t *testing.T, db *sqldb.DB) {
-	own := sqldbtest.Reopen(t, db)
+func testHTTPOutageKeepsTheCookie(t *testing.T, p *place) {
+	own := p.again(t)
 	n, _ := alone(t, own, session.DefaultConfig())
 	h := n.serve(t)
 	cookie := cookies.RefreshCookie(n.signIn(t, session.Start{}).Tokens.Refresh, time.Hour)
-	must(t, own.Close())
+	own.close(t)
 	r := ask(t, h, "POST", "/v1/sessions/refresh", "", cookie, "")
 	if len(r.Cookies()) != 0 || r.Header.Get("Retry-After") == "" {
 		t.Errorf("header = %v, want Retry-After and no cookie", r.Header)
@@ -152,8 +150,8 @@ func testHTTPOutageKeepsTheCookie(t *testing.T, db *sqldb.DB) {
 	wantProblem(t, r, session.ErrUnavailable)
 }
 
-func testHTTPList(t *testing.T, db *sqldb.DB) {
-	n, c := alone(t, db, session.DefaultConfig())
+func testHTTPList(t *testing.T, p *place) {
+	n, c := alone(t, p, session.DefaultConfig())
 	h := n.serve(t)
 	started := n.signIn(t, session.Start{Device: laptop})
 	for range 2 {
@@ -182,8 +180,8 @@ func testHTTPList(t *testing.T, db *sqldb.DB) {
 	}
 }
 
-func testHTTPEnd(t *testing.T, db *sqldb.DB) {
-	n, _ := alone(t, db, session.DefaultConfig())
+func testHTTPEnd(t *testing.T, p *place) {
+	n, _ := alone(t, p, session.DefaultConfig())
 	h := n.serve(t)
 	subject := newSubject()
 	current := n.signIn(t, session.Start{Subject: subject})
@@ -213,7 +211,7 @@ func testHTTPEnd(t *testing.T, db *sqldb.DB) {
 	wantEnded(theirs, false)
 	wantEnded(current, false)
 
-	events, _, err := audit.New(audit.DefaultConfig(), time.Now).List(t.Context(), db.Reader(), subject, "", 0)
+	events, _, err := audit.New(audit.DefaultConfig(), time.Now).List(t.Context(), p.db.Reader(), subject, "", 0)
 	must(t, err)
 	for _, e := range events {
 		if e.Actor != subject || e.Origin.UserAgent != laptop.UserAgent || !e.Origin.Address.IsValid() {

@@ -64,12 +64,6 @@ func (m *model) present(at int, generation int64, number int, now time.Time) ver
 	return fresh
 }
 
-// row is what a replica of the store has of a grant.
-type row struct {
-	generation, windowUntil, idleUntil int64
-	current, previous, sealed          []byte
-}
-
 // machine drives the store and the model side by side.
 type machine struct {
 	t       *testing.T
@@ -131,33 +125,19 @@ func (m *machine) wait(rt *rapid.T) {
 
 // failover goes on with a replica that lacks the last few refreshes.
 func (m *machine) failover(rt *rapid.T) {
-	replica, was := m.copy(rt), m.model
+	failOver, was := m.node.replica(m.t, m.session), m.model
 	for range rapid.IntRange(1, 4).Draw(rt, "lost") {
 		m.refreshNewest(rt)
 	}
 	if m.model.ended {
-		return // which is more than this row
+		return // which is more than one record
 	}
-	m.node.exec(m.t, `UPDATE session_grants SET generation = $1, current_hash = $2, previous_hash = $3, successor_sealed = $4,
-		window_until = $5, idle_expires_at = $6 WHERE session_id = $7`,
-		replica.generation, replica.current, replica.previous, replica.sealed, replica.windowUntil, replica.idleUntil, m.session.ID)
+	failOver()
 	m.model = was
 }
 
-func (m *machine) copy(rt *rapid.T) row {
-	v, err := sqldb.One(m.t.Context(), m.node.db.Reader(), func(r sqldb.Row) (v row, err error) {
-		err = r.Scan(&v.generation, &v.current, &v.previous, &v.sealed, &v.windowUntil, &v.idleUntil)
-		return v, err
-	}, `SELECT generation, current_hash, previous_hash, successor_sealed, window_until, idle_expires_at
-		FROM session_grants WHERE session_id = $1`, m.session.ID)
-	if err != nil {
-		rt.Fatal(err)
-	}
-	return v
-}
-
 func (m *machine) end(rt *rapid.T) {
-	if m.model.ended || rapid.IntRange(0, 9).Draw(rt, "once in ten") > 0 {
+	if m.model.ended || !m.clock.now().Before(m.model.idleUntil) || rapid.IntRange(0, 9).Draw(rt, "once in ten") > 0 {
 		rt.Skip("not now")
 	}
 	m.node.write(m.t, func(ctx context.Context, tx sqldb.Tx) error {
@@ -170,8 +150,8 @@ func TestRotationFollowsItsTable(t *testing.T) {
 	check := func(policy session.LostAnswer) test {
 		cfg := session.DefaultConfig()
 		cfg.LostAnswer, cfg.Idle, cfg.Lifetime = policy, 20*time.Hour, 50*time.Hour
-		return test{string(policy), func(t *testing.T, db *sqldb.DB) {
-			n, c := alone(t, db, cfg)
+		return test{string(policy), func(t *testing.T, p *place) {
+			n, c := alone(t, p, cfg)
 			rapid.Check(t, func(rt *rapid.T) {
 				m := newMachine(t, n, c, cfg)
 				rt.Repeat(map[string]func(*rapid.T){

@@ -8,12 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sumunio/sumun/internal/session"
-	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 )
 
@@ -26,8 +26,8 @@ func TestOutages(t *testing.T) {
 }
 
 // Clients leave all the time. Whoever watches for outages must not be told of one.
-func testRefreshOfAClientThatLeft(t *testing.T, db *sqldb.DB) {
-	n, _ := alone(t, db, session.DefaultConfig())
+func testRefreshOfAClientThatLeft(t *testing.T, p *place) {
+	n, _ := alone(t, p, session.DefaultConfig())
 	tokens := n.signIn(t, session.Start{}).Tokens
 	_, cookie := n.openPage(t, newSubject())
 	gone, leave := context.WithCancel(t.Context())
@@ -45,8 +45,8 @@ func testRefreshOfAClientThatLeft(t *testing.T, db *sqldb.DB) {
 }
 
 // A store that does not answer in time is an outage at every endpoint, and a sign-out at none.
-func testEndpointsWithoutTime(t *testing.T, db *sqldb.DB) {
-	n, _ := alone(t, db, session.DefaultConfig())
+func testEndpointsWithoutTime(t *testing.T, p *place) {
+	n, _ := alone(t, p, session.DefaultConfig())
 	h := n.serve(t)
 	started := n.signIn(t, session.Start{})
 	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
@@ -72,14 +72,32 @@ func testEndpointsWithoutTime(t *testing.T, db *sqldb.DB) {
 	n.refresh(t, started.Tokens.Refresh)
 }
 
+// logBook collects a log that others write.
+type logBook struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBook) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // One poll that fails wakes nobody; an outage does, and then says so now and then instead of four times a second.
-func testOutagesAreToldInMeasure(t *testing.T, db *sqldb.DB) {
-	own := sqldbtest.Reopen(t, db)
+func testOutagesAreToldInMeasure(t *testing.T, p *place) {
+	own := sqldbtest.Reopen(t, p.db)
 	must(t, own.Close())
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		log := &logBook{}
 		s, err := session.New(session.DefaultConfig(), session.Deps{
-			DB: own, Clock: time.Now, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			DB: own, Clock: time.Now, Log: slog.New(slog.NewTextHandler(log, nil)),
 		})
 		must(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -99,7 +117,7 @@ func testOutagesAreToldInMeasure(t *testing.T, db *sqldb.DB) {
 				}
 			}
 			if warnings != passed.warnings || failures != passed.errors {
-				t.Errorf("%d warnings and %d errors, want %d and %d:\n%s", warnings, failures, passed.warnings, passed.errors, &log)
+				t.Errorf("%d warnings and %d errors, want %d and %d:\n%s", warnings, failures, passed.warnings, passed.errors, log)
 			}
 		}
 		cancel()

@@ -101,6 +101,14 @@ func (t refreshToken) authentic(key []byte) bool {
 	return hmac.Equal(mac[:], t.mac[:])
 }
 
+// firstRefresh returns the first token of a grant, under the given key.
+func firstRefresh(keyID uint32, key []byte, routing [routingSize]byte, session, grant uuid.UUID) refreshToken {
+	t := refreshToken{keyID: keyID, routing: routing, session: session, grant: grant}
+	rand.Read(t.secret[:])
+	t.mac = t.computeMAC(key)
+	return t
+}
+
 // next returns a new token of the same grant with a fresh secret, one generation on, under the given key.
 func (t refreshToken) next(keyID uint32, key []byte) refreshToken {
 	n := t
@@ -131,24 +139,33 @@ func (t refreshToken) sealer() (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// seal encrypts the successor for the holder of t.
+// seal encrypts the successor for the holder of t: its secret, all else follows from t; and its key, which may have been
+// replaced since by the time that it is opened. The result is small enough for a compact hash in Redis (64 bytes).
 func (t refreshToken) seal(successor refreshToken) ([]byte, error) {
 	aead, err := t.sealer()
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(nil, nil, []byte(successor.encode()), nil), nil
+	return append(binary.BigEndian.AppendUint32(nil, successor.keyID), aead.Seal(nil, nil, successor.secret[:], nil)...), nil
 }
 
-// open decrypts the successor that was sealed for the holder of t.
+// open decrypts the successor that was sealed for the holder of t. Its MAC is still to be made, under the key that it names.
 func (t refreshToken) open(sealed []byte) (refreshToken, error) {
 	aead, err := t.sealer()
 	if err != nil {
 		return refreshToken{}, err
 	}
-	text, err := aead.Open(nil, nil, sealed, nil)
+	if len(sealed) < 4 {
+		return refreshToken{}, errors.New("open successor: it is cut short")
+	}
+	secret, err := aead.Open(nil, nil, sealed[4:], nil)
 	if err != nil {
 		return refreshToken{}, fmt.Errorf("open successor: %w", err)
 	}
-	return parseRefresh(string(text))
+	n := t
+	n.keyID = binary.BigEndian.Uint32(sealed)
+	n.generation++
+	copy(n.secret[:], secret)
+	n.mac = [sha256.Size]byte{}
+	return n, nil
 }

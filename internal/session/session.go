@@ -44,6 +44,14 @@ var (
 	ErrCursor = fault.New(fault.Malformed, "session.cursor", "The page cursor is not valid. Start again without one.")
 	// ErrTwoTokens answers a refresh that carries a cookie and a token in the body.
 	ErrTwoTokens = fault.New(fault.Malformed, "session.two_tokens", "Send the refresh token in the cookie or in the body, not in both.")
+	// ErrOvertaken answers a sign-in that was decided just before all sessions of the account were ended.
+	ErrOvertaken = fault.New(fault.Conflict, "session.overtaken", "The account was changed while you signed in. Sign in again.")
+	// ErrLimitReached answers a sign-in beyond a limit whose policy is to refuse.
+	ErrLimitReached = fault.New(fault.Conflict, "session.limit_reached", "You are signed in on as many devices as are allowed. Sign out on one of them first.")
+	// ErrTooEarly answers a refresh long before the access token expires, where the policy is to refuse that.
+	ErrTooEarly = fault.New(fault.RateLimited, "session.too_early", "It is too early to refresh. Use the access token for now.")
+	// ErrUnpaired answers a refresh token without its access token, where the policy asks for that.
+	ErrUnpaired = fault.New(fault.Unauthenticated, "session.unpaired", "The refresh token must come with the access token that was issued with it.")
 	// ErrUnavailable answers while the store cannot be reached. Nothing was decided; the same token may be presented again.
 	ErrUnavailable = fault.New(fault.Unavailable, "session.unavailable", "Sessions cannot be reached right now. Please try again.")
 )
@@ -61,7 +69,7 @@ const (
 	AccountDisabled Reason = "account_disabled"
 	AccountDeleted  Reason = "account_deleted"
 	LimitReached    Reason = "session_limit" // a newer session took its place
-	Theft           Reason = "theft"         // a refresh token that had been replaced was presented
+	Theft           Reason = "theft"         // a refresh token was presented that had been replaced, or too early
 )
 
 // ended returns ErrEnded with the reason in words, and as the code of a field named "reason" for programs.
@@ -89,7 +97,7 @@ func (r Reason) text() string {
 	case LimitReached:
 		return "This session ended because there were too many. Sign in again."
 	case Theft:
-		return "This session was ended because its refresh token was used twice, which looks like theft. Sign in again."
+		return "This session was ended because its refresh token was used in a way that looks like theft. Sign in again."
 	default:
 		return ErrEnded.Message()
 	}
@@ -110,6 +118,8 @@ type Session struct {
 
 	AMR []string // how they did (RFC 8176)
 	ACR string
+
+	clients []string // that it has live grants for; FirstParty if none
 }
 
 // Start is what a new session is made of.
@@ -118,6 +128,8 @@ type Start struct {
 	// Roles are taken over when the subject has no record here yet. Afterwards SetRolesTx alone changes them, so that a
 	// sign-in that read them before a change cannot bring the old ones back.
 	Roles []string
+
+	Page bool // of our own pages: it has a cookie, and no grant
 
 	ClientID string   // of the first grant; FirstParty when empty
 	Scope    string   // space-separated (RFC 6749, section 3.3)
@@ -138,10 +150,11 @@ type Tokens struct {
 	RefreshExpiresIn time.Duration // when it expires unless it is used
 }
 
-// Started is a new session with the tokens of its first grant.
+// Started is a new session with the tokens of its first grant, or the value of its cookie.
 type Started struct {
 	Session Session
 	Tokens  Tokens
+	Cookie  string
 }
 
 // Device is what is known of a device. NewDevice makes one from a request.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -47,18 +49,59 @@ func (c *clock) reset() { c.micros.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time
 func (c *clock) now() time.Time          { return time.UnixMicro(c.micros.Load()).UTC() }
 func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 
+// place is where the nodes of a test keep sessions.
+type place struct {
+	db     *sqldb.DB
+	redis  *redisdb.DB // nil: with everything else
+	url    string      // of the Redis; "": the one for all tests
+	prefix string      // of keys
+}
+
+// again opens the same place once more, as a second node would.
+func (p *place) again(t testing.TB) *place {
+	t.Helper()
+	again := &place{db: sqldbtest.Reopen(t, p.db), url: p.url, prefix: p.prefix}
+	if p.redis != nil {
+		again.redis = openRedis(t, p.url)
+	}
+	return again
+}
+
+// close makes the store unreachable from here.
+func (p *place) close(t testing.TB) {
+	t.Helper()
+	if p.redis != nil {
+		p.redis.Close()
+		return
+	}
+	must(t, p.db.Close())
+}
+
+// heal does what settles a theft after a crash: in SQL any node's housekeeping, in Redis the next request of the person.
+func (n *node) heal(t testing.TB, newest string) {
+	t.Helper()
+	if n.redis == nil {
+		if err := n.SettleAll(t.Context()); err != nil {
+			t.Errorf("settle: %v", err)
+		}
+	}
+	if _, err := n.Refresh(t.Context(), newest, laptop); !errors.Is(err, session.ErrEnded) {
+		t.Errorf("the newest token after the crash: %v, want %v", err, session.ErrEnded)
+	}
+}
+
 // node is one process of a test.
 type node struct {
 	*session.Service
-	db       *sqldb.DB
+	*place
 	verifier *auth.Verifier
 	metrics  *prometheus.Registry
 }
 
-// newNode starts a process on db whose clock is now, with the master key that all nodes share.
-func newNode(t testing.TB, db *sqldb.DB, cfg session.Config, now func() time.Time) *node {
+// newNode starts a process whose clock is now, with the master key that all nodes share.
+func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time) *node {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
+	db, log := p.db, slog.New(slog.DiscardHandler)
 	ctx := t.Context()
 	master := keyring.Secret(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
 	keys, err := keyring.Open(ctx, db, keyring.Config{MasterKey: master}, now)
@@ -70,37 +113,61 @@ func newNode(t testing.TB, db *sqldb.DB, cfg session.Config, now func() time.Tim
 	must(t, err)
 	registry := prometheus.NewRegistry()
 	s, err := session.New(cfg, session.Deps{
-		DB: db, Keyring: keys, Tokens: tokens, Audit: audit.New(audit.DefaultConfig(), now), Mail: queue,
+		DB: db, Redis: p.redis, RedisPrefix: p.prefix, Keyring: keys, Tokens: tokens, Audit: audit.New(audit.DefaultConfig(), now), Mail: queue,
 		Clock: now, Log: log, Metrics: registry,
 	})
 	must(t, err)
 	must(t, s.Load(ctx))
 	verifier, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: s.Revocations(), Clock: now})
 	must(t, err)
-	return &node{Service: s, db: db, verifier: verifier, metrics: registry}
+	return &node{Service: s, place: p, verifier: verifier, metrics: registry}
 }
 
-// test has nodes, clocks and people of its own on a database that it shares with the tests before it.
+// test has nodes, clocks and people of its own in a place that it shares with the tests before it.
 type test struct {
 	name string
-	run  func(t *testing.T, db *sqldb.DB)
+	run  func(t *testing.T, p *place)
 }
 
-// onEach runs the tests one after another on one database per engine.
+// onEach runs the tests one after another in every kind of store.
 func onEach(t *testing.T, tests []test) {
 	t.Parallel()
-	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		for _, one := range tests {
-			t.Run(one.name, func(t *testing.T) { one.run(t, db) })
-		}
+	onSQL(t, tests)
+	onRedis(t, tests)
+}
+
+// onSQL runs the tests with sessions in SQL, on each engine.
+func onSQL(t *testing.T, tests []test) {
+	t.Run("sql", func(t *testing.T) {
+		t.Parallel()
+		sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { runAll(t, &place{db: db}, tests) })
 	})
 }
 
+func runAll(t *testing.T, p *place, tests []test) {
+	for _, one := range tests {
+		t.Run(one.name, func(t *testing.T) { one.run(t, p) })
+	}
+}
+
 // alone starts the only node of a test.
-func alone(t *testing.T, db *sqldb.DB, cfg session.Config) (*node, *clock) {
+func alone(t *testing.T, p *place, cfg session.Config) (*node, *clock) {
 	t.Helper()
 	c := newClock()
-	return newNode(t, db, cfg, c.now), c
+	return newNode(t, p, cfg, c.now), c
+}
+
+// start starts a session as a sign-in does.
+func (n *node) start(ctx context.Context, start session.Start) (session.Started, error) {
+	var starting *session.Starting
+	err := n.db.Write(ctx, func(tx sqldb.Tx) (err error) {
+		starting, err = n.Begin(ctx, tx, start)
+		return err
+	})
+	if err != nil {
+		return session.Started{}, err
+	}
+	return starting.Commit(ctx)
 }
 
 // signIn starts a session of the subject, and brings up what that ended.
@@ -109,11 +176,8 @@ func (n *node) signIn(t testing.TB, start session.Start) session.Started {
 	if start.Subject == "" {
 		start.Subject = newSubject()
 	}
-	var started session.Started
-	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) (err error) {
-		started, err = n.Start(t.Context(), tx, start)
-		return err
-	}))
+	started, err := n.start(t.Context(), start)
+	must(t, err)
 	must(t, n.Apply(t.Context()))
 	return started
 }
@@ -121,15 +185,9 @@ func (n *node) signIn(t testing.TB, start session.Start) session.Started {
 // openPage starts a session of our own pages.
 func (n *node) openPage(t testing.TB, subject string) (session.Session, string) {
 	t.Helper()
-	var (
-		one   session.Session
-		value string
-	)
-	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) (err error) {
-		one, value, err = n.StartBrowser(t.Context(), tx, session.Start{Subject: subject, Roles: []string{"member"}, Device: laptop})
-		return err
-	}))
-	return one, value
+	started, err := n.start(t.Context(), session.Start{Page: true, Subject: subject, Roles: []string{"member"}, Device: laptop})
+	must(t, err)
+	return started.Session, started.Cookie
 }
 
 // write runs fn in a transaction and applies what it revoked.
@@ -176,6 +234,24 @@ func (n *node) exec(t testing.TB, query string, args ...any) {
 	must(t, err)
 }
 
+// replica copies what the store has of a session's grant, and returns what fails over to that copy.
+func (n *node) replica(t testing.TB, one session.Session) (failOver func()) {
+	t.Helper()
+	if n.redis != nil {
+		return n.replicaRedis(t, one)
+	}
+	const columns = `generation, current_hash, previous_hash, successor_sealed, window_until, idle_expires_at`
+	copied, err := sqldb.One(t.Context(), n.db.Reader(), func(r sqldb.Row) (v [6]any, err error) {
+		err = r.Scan(&v[0], &v[1], &v[2], &v[3], &v[4], &v[5])
+		return v, err
+	}, `SELECT `+columns+` FROM session_grants WHERE session_id = $1`, one.ID)
+	must(t, err)
+	return func() {
+		n.exec(t, `UPDATE session_grants SET (`+columns+`) = ($1, $2, $3, $4, $5, $6) WHERE session_id = $7`,
+			append(copied[:], one.ID)...)
+	}
+}
+
 // dump returns everything that the store holds, to tell that nothing has changed.
 func (n *node) dump(t testing.TB) string {
 	t.Helper()
@@ -201,6 +277,9 @@ func (n *node) dump(t testing.TB) string {
 		}
 		must(t, rows.Err())
 		must(t, rows.Close())
+	}
+	if n.redis != nil {
+		b.WriteString(dumpRedis(t, n.redis, n.prefix))
 	}
 	return b.String()
 }

@@ -2,178 +2,285 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/keyring"
+	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/token"
 )
 
-const (
-	lockSubject = `INSERT INTO session_subjects (subject, routing, epoch, roles, purge_at)
-		VALUES ($1, $2, 0, $3, $4)
-		ON CONFLICT (subject) DO UPDATE
-			SET purge_at = excluded.purge_at, roles = COALESCE(session_subjects.roles, excluded.roles)
-		RETURNING routing, epoch, roles`
-
-	insertSession = `INSERT INTO sessions (id, subject, label, user_agent, address, amr, acr, auth_time, created_at, last_used_at,
-			cookie_hash, idle_expires_at, expires_at, ended_at, end_reason, purge_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, 0, '', $13)`
-
-	insertGrant = `INSERT INTO session_grants (id, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr,
-			amr, generation, current_hash, window_until, idle_expires_at, expires_at, refreshed_at, address, user_agent,
-			status, end_reason, ended_at, outcome, purge_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, 0, $13, $14, $15, $16, $17, 'live', '', 0, '', $18)`
-
-	setSubjectRoles = `UPDATE session_subjects SET roles = $1, epoch = $2 WHERE subject = $3`
-	setGrantRoles   = `UPDATE session_grants SET roles = $1, epoch = $2
-		WHERE status = 'live' AND session_id IN (SELECT id FROM sessions WHERE subject = $3)`
-
-	endSessions = `UPDATE sessions SET ended_at = $1, end_reason = $2, purge_at = CASE WHEN purge_at < $3 THEN purge_at ELSE $3 END
-		WHERE subject = $4 AND ended_at = 0 AND ($5 = '' OR id = $5) AND id <> $6
-		RETURNING id`
-	// A grant that is marked as stolen keeps its mark until that has been settled.
-	endGrants = `UPDATE session_grants
-		SET status = 'ended', ended_at = $1, end_reason = $2, purge_at = CASE WHEN purge_at < $3 THEN purge_at ELSE $3 END
-		WHERE status = 'live' AND session_id IN (
-			SELECT id FROM sessions WHERE subject = $4 AND ($5 = '' OR id = $5) AND id <> $6)`
-
-	liveSessions = `SELECT s.id, s.subject, u.roles, u.epoch, s.label, s.user_agent, s.address, s.amr, s.acr, s.auth_time,
-			s.created_at, s.last_used_at, s.idle_expires_at, g.refreshed_at, g.idle_expires_at, g.user_agent, g.address
-		FROM sessions s
-		JOIN session_subjects u ON u.subject = s.subject
-		LEFT JOIN session_grants g ON g.session_id = s.id AND g.status = 'live' AND g.idle_expires_at > $1
-		WHERE s.subject = $2 AND s.ended_at = 0 AND s.expires_at > $1`
-)
-
-const (
-	defaultPage = 20
-	maxPage     = 100
-)
-
-// List returns up to limit live sessions of the subject (20 when limit is not positive, at most 100), the most recently used
-// first. next is the cursor of the following page, "" on the last one; a cursor that is not ours is ErrCursor. A person's
-// sessions are few (Config.Limit), so they are read whole and cut here.
-func (s *Service) List(ctx context.Context, subject, cursor string, limit int) (page []Session, next string, err error) {
-	var after position
-	if cursor != "" {
-		if after, err = parseCursor(cursor); err != nil {
-			return nil, "", err
-		}
-	}
-	if limit <= 0 {
-		limit = defaultPage
-	}
-	limit = min(limit, maxPage)
-	page, err = s.live(ctx, s.deps.DB.Reader(), subject, s.deps.Clock())
-	if err != nil {
-		return nil, "", fmt.Errorf("list sessions: %w", err)
-	}
-	if cursor != "" {
-		page = slices.DeleteFunc(page, func(one Session) bool { return !after.before(one) })
-	}
-	if len(page) <= limit {
-		return page, "", nil
-	}
-	page = page[:limit]
-	return page, positionOf(page[limit-1]).cursor(), nil
+// store is where sessions are kept. Every store passes the tests of this package; which one it is shows nowhere else.
+//
+// People, their roles and epochs, the revocation feed, the trail and the letters are in SQL whatever the store, so what a
+// transaction decides about sessions is decided with it. A store that is not SQL itself does its part after the commit.
+type store interface {
+	// start decides in the caller's transaction that a session starts, and fills in what it learns of the person. The session
+	// exists once finish, called after the commit, has returned.
+	start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error)
+	// rotate decides what a refresh token is worth and acts on it, atomically. A grant that is not there is errUnknown.
+	rotate(ctx context.Context, r rotation) (decision, error)
+	// settle draws the consequences of a theft that rotate found, once, however many nodes try. A store may settle more that
+	// it knows of the person.
+	settle(ctx context.Context, m mark) error
+	// page returns the session behind a cookie and notes its use, as Authenticate says.
+	page(ctx context.Context, c cookie) (Session, error)
+	// prove notes in the caller's transaction that the person behind a session has proved who they are. Once finish has
+	// returned, and if the session has a cookie, that is the new one. A session that is not live is ErrNotFound, from either.
+	prove(ctx context.Context, tx sqldb.Tx, p *proof) (finish, error)
+	// live returns the subject's live sessions in the order of List. A session is live while it has not been ended and its
+	// cookie or one of its grants has not expired.
+	live(ctx context.Context, subject string) ([]Session, error)
+	// end ends live sessions in a transaction of its own and returns how many.
+	end(ctx context.Context, e ending) (int, error)
+	// endTx ends them in the caller's transaction, setRolesTx makes roles (JSON) the subject's; apply follows the commit.
+	endTx(ctx context.Context, tx sqldb.Tx, e ending) error
+	setRolesTx(ctx context.Context, tx sqldb.Tx, subject, roles string) error
+	// apply carries out what committed transactions have decided.
+	apply(ctx context.Context) error
+	// tasks are done now and then while the service runs.
+	tasks() []task
 }
 
-// live returns the subject's live sessions, the most recently used first. A session is live while it has not been ended and
-// its cookie or one of its grants has not expired.
-func (s *Service) live(ctx context.Context, q sqldb.Queryer, subject string, now time.Time) ([]Session, error) {
-	rows, err := sqldb.All(ctx, q, scanLive, liveSessions, sqldb.Micros(now), subject)
+// finish is the part of a change that follows the commit.
+type finish func(ctx context.Context) error
+
+// finished is for a store whose transaction was all.
+func finished(context.Context) error { return nil }
+
+// errUnknown says that the store has no such grant.
+var errUnknown = errors.New("the grant is not known")
+
+// task is a chore that is repeated.
+type task struct {
+	name  string
+	every time.Duration
+	do    func(context.Context) error
+}
+
+// opening is a session about to start: with a cookie for our own pages, with a first grant for a client.
+type opening struct {
+	id, grantID uuid.UUID
+	start       Start // with defaults filled in
+	key         keyring.Key
+	now         time.Time
+	idle, end   time.Time // when it ends unless used, and at the latest
+
+	// What admit fills in.
+	person  person
+	session Session
+	cookie  cookie
+	refresh refreshToken
+}
+
+func newOpening(cfg Config, start Start, key keyring.Key, now time.Time) (o opening, err error) {
+	start.fill(now)
+	o = opening{start: start, key: key, now: now, idle: now.Add(cfg.Idle), end: now.Add(cfg.Lifetime)}
+	if o.id, err = uuid.NewV7(); err != nil {
+		return opening{}, err
+	}
+	o.grantID, err = uuid.NewV7()
+	return o, err
+}
+
+// admit makes the session, and its cookie or token, for a person who is now known and locked.
+func (o *opening) admit(p person) (err error) {
+	o.person = p
+	o.session = Session{
+		ID: o.id.String(), Subject: o.start.Subject, Epoch: p.epoch, Device: o.start.Device, CreatedAt: o.now, LastUsedAt: o.now,
+		AuthTime: o.start.AuthTime, ExpiresAt: o.idle, AMR: o.start.AMR, ACR: o.start.ACR,
+	}
+	if o.session.Roles, err = decodeList(*p.roles); err != nil {
+		return err
+	}
+	if o.start.Page {
+		o.cookie = newCookie(p.routing, o.id)
+	} else {
+		o.refresh = firstRefresh(o.key.ID, o.key.Secret, p.routing, o.id, o.grantID)
+	}
+	return nil
+}
+
+// rotation is a refresh token that was presented, and what becomes of it if it is good.
+type rotation struct {
+	presented, next refreshToken
+	sealed          []byte // next, for the holder of presented
+	device          Device
+	now             time.Time
+	lost            outcome // what the predecessor is worth after the window
+	early           outcome // what the current token is worth before the age
+	age             time.Duration
+}
+
+// decision is what came of it.
+type decision struct {
+	outcome   outcome
+	reason    Reason
+	grant     token.Grant
+	sealed    []byte
+	expiresAt time.Time
+	unsettled bool // there are thefts and evictions whose consequences have not been drawn
+}
+
+// refused writes into the trail why a sign-in that was decided came to nothing, and returns it.
+func (c common) refused(ctx context.Context, o *opening, why *fault.Fault) error {
+	err := c.deps.Audit.Append(context.WithoutCancel(ctx), c.deps.DB.Writer(), audit.Event{
+		Account: o.start.Subject, Actor: o.start.Subject, Action: "session.refused",
+		Origin: audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)},
+		Detail: map[string]string{"session": o.session.ID, "reason": why.Code()},
+	})
 	if err != nil {
-		return nil, err
+		c.deps.Log.WarnContext(ctx, "a refused sign-in is not in the trail", "session", o.session.ID, "error", err)
 	}
-	byID := make(map[string]Session, len(rows)) // one row per grant
-	for _, row := range rows {
-		one, seen := byID[row.ID]
-		if !seen || row.LastUsedAt.After(one.LastUsedAt) {
-			one.Device, one.LastUsedAt = row.Device, row.LastUsedAt
-		}
-		row.Device, row.LastUsedAt = one.Device, one.LastUsedAt
-		if seen && one.ExpiresAt.After(row.ExpiresAt) {
-			row.ExpiresAt = one.ExpiresAt
-		}
-		byID[row.ID] = row
+	return why
+}
+
+// mark names a grant whose theft awaits its consequences.
+type mark struct {
+	routing [routingSize]byte
+	grant   uuid.UUID
+	subject string
+}
+
+// proof is a session whose person has just proved who they are, and the cookie that it gets if it has one.
+type proof struct {
+	subject string
+	id      uuid.UUID
+	now     time.Time
+
+	// What the store fills in.
+	cookie    cookie
+	hasCookie bool
+}
+
+// ending says which sessions of a person end, and why.
+type ending struct {
+	subject string
+	only    string // this one; "" for all
+	keep    string // but not this one; "" for none
+	reason  Reason
+
+	action string // for the trail; "" when that tells of it anyway
+}
+
+// common is what every store works with.
+type common struct {
+	cfg  Config
+	deps Deps
+	feed *feed
+}
+
+const lockSubject = `INSERT INTO session_subjects (subject, routing, epoch, roles, purge_at)
+	VALUES ($1, $2, 0, $3, $4)
+	ON CONFLICT (subject) DO UPDATE
+		SET purge_at = excluded.purge_at, roles = COALESCE(session_subjects.roles, excluded.roles)
+	RETURNING routing, epoch, roles, seq`
+
+// person is a subject's row, locked.
+type person struct {
+	routing [routingSize]byte
+	epoch   int64
+	roles   *string // JSON; nil while nobody has said them
+	seq     int64   // of the last intent; see redisStore
+}
+
+// lockSubject locks the subject's row until the transaction ends, creating it if need be. roles, if given, are taken over
+// when the row knows none.
+func (c common) lockSubject(ctx context.Context, tx sqldb.Tx, subject string, roles *string) (person, error) {
+	var fresh [routingSize]byte
+	rand.Read(fresh[:])
+	p, err := sqldb.One(ctx, tx, scanPerson, lockSubject, subject, hex.EncodeToString(fresh[:]), roles,
+		sqldb.Micros(c.deps.Clock().Add(c.cfg.Lifetime+keepSubject)))
+	if err != nil {
+		return person{}, fmt.Errorf("lock subject: %w", err)
 	}
-	var live []Session
-	for _, one := range byID {
-		if one.ExpiresAt.After(now) {
-			live = append(live, one)
-		}
+	return p, nil
+}
+
+func scanPerson(r sqldb.Row) (p person, err error) {
+	var routing string
+	if err := r.Scan(&routing, &p.epoch, &p.roles, &p.seq); err != nil {
+		return person{}, err
 	}
-	slices.SortFunc(live, func(a, b Session) int {
+	p.routing, err = parseRouting(routing)
+	return p, err
+}
+
+func parseRouting(text string) (routing [routingSize]byte, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || copy(routing[:], b) != len(routing) || len(b) != len(routing) {
+		return routing, fmt.Errorf("routing of a subject is damaged: %d bytes, %w", len(b), err)
+	}
+	return routing, nil
+}
+
+// record writes into the owner's trail that sessions were ended.
+func (c common) record(ctx context.Context, tx sqldb.Tx, e ending, ended int) error {
+	if e.action == "" {
+		return nil
+	}
+	event := audit.Event{
+		Account: e.subject, Action: e.action,
+		Origin: audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)},
+		Detail: map[string]string{"reason": string(e.reason), "sessions": strconv.Itoa(ended)},
+	}
+	if e.only != "" {
+		event.Detail = map[string]string{"reason": string(e.reason), "session": e.only}
+	}
+	switch e.reason {
+	case SignedOut, EndedByOwner:
+		event.Actor = e.subject
+	case EndedByOperator:
+		event.Actor = audit.Operator
+	}
+	return c.deps.Audit.Append(ctx, tx, event)
+}
+
+// theft is a marked grant, and whoever presented the replaced token.
+type theft struct {
+	sessionID, clientID string
+	device              Device
+	at                  time.Time
+}
+
+// tell writes the theft into the owner's trail, and a letter.
+func (c common) tell(ctx context.Context, tx sqldb.Tx, subject string, t theft) error {
+	err := c.deps.Audit.Append(ctx, tx, audit.Event{
+		At: t.at, Account: subject, Action: "session.theft",
+		Origin: audit.Origin{Address: t.device.Address, UserAgent: t.device.UserAgent},
+		Detail: map[string]string{"session": t.sessionID, "client": t.clientID},
+	})
+	if err != nil {
+		return err
+	}
+	return c.deps.Mail.Enqueue(ctx, tx, mail.Letter{
+		Kind: "session_theft", Account: subject, CreatedAt: t.at,
+		Data: map[string]string{"device": t.device.Label, "from": addressText(t.device.Address)},
+	})
+}
+
+// sortByUse puts sessions into the order of List.
+func sortByUse(sessions []Session) {
+	slices.SortFunc(sessions, func(a, b Session) int {
 		if order := b.LastUsedAt.Compare(a.LastUsedAt); order != 0 {
 			return order
 		}
 		return strings.Compare(b.ID, a.ID)
 	})
-	return live, nil
-}
-
-// scanLive reads a session together with one of its grants, if it has any; the later use of the two counts.
-func scanLive(r sqldb.Row) (Session, error) {
-	var (
-		one                           Session
-		roles                         *string
-		address, amr                  string
-		authTime, created, used, idle int64
-		grantUsed, grantIdle          *int64
-		grantUserAgent, grantAddress  *string
-	)
-	err := r.Scan(&one.ID, &one.Subject, &roles, &one.Epoch, &one.Device.Label, &one.Device.UserAgent, &address, &amr, &one.ACR,
-		&authTime, &created, &used, &idle, &grantUsed, &grantIdle, &grantUserAgent, &grantAddress)
-	if err != nil {
-		return Session{}, err
-	}
-	if grantUsed != nil {
-		idle = max(idle, *grantIdle)
-		if *grantUsed > used {
-			used, address, one.Device.UserAgent = *grantUsed, *grantAddress, *grantUserAgent
-			one.Device.Label = DeviceLabel(*grantUserAgent)
-		}
-	}
-	one.AuthTime, one.CreatedAt, one.LastUsedAt, one.ExpiresAt = sqldb.Time(authTime), sqldb.Time(created), sqldb.Time(used), sqldb.Time(idle)
-	return one, one.decode(roles, address, amr)
-}
-
-// decode fills in what is not stored as it is.
-func (one *Session) decode(roles *string, address, amr string) (err error) {
-	if roles != nil {
-		if one.Roles, err = decodeList(*roles); err != nil {
-			return err
-		}
-	}
-	if one.AMR, err = decodeList(amr); err != nil {
-		return err
-	}
-	one.Device.Address, err = parseAddress(address)
-	return err
-}
-
-func positionOf(one Session) position {
-	return position{used: sqldb.Micros(one.LastUsedAt), id: uuid.MustParse(one.ID)} // ids are ours
-}
-
-// before reports whether the session comes after this position in the order of List.
-func (p position) before(one Session) bool {
-	if used := sqldb.Micros(one.LastUsedAt); used != p.used {
-		return used < p.used
-	}
-	return one.ID < p.id.String()
-}
-
-func scanString(r sqldb.Row) (s string, err error) {
-	err = r.Scan(&s)
-	return s, err
 }
 
 // encodeList writes words as a JSON array: a role may contain any character.

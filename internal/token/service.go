@@ -240,6 +240,9 @@ type claims struct {
 	ClientEpoch int64            `json:"client_epoch,omitempty"`
 }
 
+// Lifetime is how long an access token lives, before jitter.
+func (s *Service) Lifetime() time.Duration { return s.cfg.Lifetime }
+
 // Issue signs a token for g. It does no I/O. The only expected failure is [ErrNoKey].
 func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 	if g.Subject == "" || g.ClientID == "" {
@@ -254,7 +257,10 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 	issued := now.Truncate(time.Second)
 	shorter := time.Duration(rand.Float64() * s.cfg.Jitter * float64(s.cfg.Lifetime))
 	lifetime := (s.cfg.Lifetime - shorter).Truncate(time.Second)
-	access := Access{ID: crand.Text(), ExpiresAt: issued.Add(lifetime), Lifetime: lifetime}
+	access := Access{ID: g.ID, ExpiresAt: issued.Add(lifetime), Lifetime: lifetime}
+	if access.ID == "" {
+		access.ID = crand.Text()
+	}
 
 	c := claims{
 		RegisteredClaims: jwt.RegisteredClaims{

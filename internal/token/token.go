@@ -102,6 +102,7 @@ func (c Config) Validate() error {
 
 // Grant is what a token says. Subject and ClientID are required.
 type Grant struct {
+	ID        string // the claim jti; empty: a random one
 	Subject   string // the account, or the client itself where no person is involved
 	ClientID  string
 	Scope     string // space-separated

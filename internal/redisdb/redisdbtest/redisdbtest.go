@@ -28,7 +28,13 @@ func Listed() bool { return os.Getenv(Variable) != "" }
 // Open opens the Redis, until the test ends.
 func Open(t testing.TB) *redisdb.DB {
 	t.Helper()
-	db, err := redisdb.Open(t.Context(), os.Getenv(Variable))
+	return OpenURL(t, os.Getenv(Variable))
+}
+
+// OpenURL opens another Redis, such as one that Start started.
+func OpenURL(t testing.TB, url string) *redisdb.DB {
+	t.Helper()
+	db, err := redisdb.Open(t.Context(), url)
 	if err != nil {
 		t.Fatalf("%s: %v", Variable, err)
 	}

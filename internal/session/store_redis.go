@@ -1,0 +1,435 @@
+package session
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/redisdb"
+	"github.com/sumunio/sumun/internal/sqldb"
+)
+
+// redisPrefix begins the name of every key.
+const redisPrefix = "sumun:login:"
+
+var (
+	//go:embed lua/common.lua
+	luaCommon string
+	//go:embed lua/refresh.lua
+	luaRefresh string
+	//go:embed lua/start.lua
+	luaStart string
+	//go:embed lua/page.lua
+	luaPage string
+	//go:embed lua/prove.lua
+	luaProve string
+	//go:embed lua/apply.lua
+	luaApply string
+)
+
+var (
+	refreshScript = redisdb.NewScript(luaCommon + luaRefresh)
+	startScript   = redisdb.NewScript(luaCommon + luaStart)
+	pageScript    = redisdb.NewScript(luaCommon + luaPage)
+	proveScript   = redisdb.NewScript(luaCommon + luaProve)
+	applyScript   = redisdb.NewScript(luaCommon + luaApply)
+	readScript    = redisdb.NewScript("return redis.call('HGETALL', KEYS[1])")
+)
+
+// redisStore keeps sessions in Redis: one hash per person, named by the person's random routing tag, which refresh tokens and
+// cookies carry. Whatever happens to a person's sessions is one script on this one key, so it is atomic, also on a Cluster.
+// lua/common.lua describes the fields.
+//
+// SQL stays the authority on what a person may have. A decision about sessions is written there as an intent, in the
+// transaction that makes it and with the number that session_subjects counts, together with the revocation that kills access
+// tokens. After the commit the intent is carried out in Redis; if the process dies before, any node does it. A session
+// carries the number that its sign-in saw, under a lock. An intent ends sessions with lower numbers, and one with a lower
+// number that comes later is refused: in whatever order they arrive, no sign-in survives a reset that it raced.
+//
+// Redis may lose what it acknowledged, in a failover or a crash. Lost rotations show as tokens ahead of the store, lost
+// sessions as tokens that are not known. Lost intents would be worse, so when Redis is not the one it was, all of the last
+// hour (reapplyFor) are carried out again. A Redis restored from an older copy brings back sessions that were ended between.
+//
+// A theft is marked by the script that finds it, and from then on the grant is dead. Its consequences are settled in SQL by
+// whoever sees the mark: the request that made it, or, if its process died, the next one of the same person, be it the
+// thief's, who got no answer, or the owner's. A list of marks for all people would be a second key in another slot, which no
+// atomic script could write; what it would gain is the letter to an owner whom no request ever follows.
+type redisStore struct {
+	common
+	redis  *redisdb.DB
+	prefix string
+	known  atomic.Pointer[string] // the fingerprint of the Redis that has every intent
+}
+
+func newRedisStore(c common) *redisStore {
+	prefix := c.deps.RedisPrefix
+	if prefix == "" {
+		prefix = redisPrefix
+	}
+	return &redisStore{common: c, redis: c.deps.Redis, prefix: prefix}
+}
+
+// exec runs a script on a person's key. Its first argument is the time.
+func (s *redisStore) exec(ctx context.Context, script redisdb.Script, routing [routingSize]byte, now time.Time, args ...string) ([]string, error) {
+	key := s.prefix + "{" + hex.EncodeToString(routing[:]) + "}"
+	return script.Exec(ctx, s.redis, []string{key}, append([]string{micros(now)}, args...)).Strings()
+}
+
+func micros(t time.Time) string         { return strconv.FormatInt(sqldb.Micros(t), 10) }
+func duration(d time.Duration) string   { return strconv.FormatInt(d.Microseconds(), 10) }
+func number(n int64) string             { return strconv.FormatInt(n, 10) }
+func short(hash []byte) string          { return string(hash[:16]) } // no secret: MACs keep strangers out
+func parseMicros(text string) time.Time { return sqldb.Time(parseNumber(text)) }
+
+// parseNumber reads what a script wrote.
+func parseNumber(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func (s *redisStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error) {
+	roles := encodeList(o.start.Roles)
+	p, err := s.lockSubject(ctx, tx, o.start.Subject, &roles)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.admit(p); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return s.open(ctx, o) }, nil
+}
+
+// open brings a session to life whose transaction has committed.
+func (s *redisStore) open(ctx context.Context, o *opening) error {
+	var cookie, grantID, grant, hash string
+	if o.start.Page {
+		cookie = short(o.cookie.hash()) + string(appendTime(nil, o.idle))
+	} else {
+		grantID, grant, hash = string(o.grantID[:]), encodeGrant(o), short(o.refresh.hash())
+	}
+	args := []string{number(o.person.seq), encodeSubject(o.start.Subject),
+		*o.person.roles, number(o.person.epoch), string(o.id[:]), encodeSession(o), encodeDevice(o.start.Device), cookie,
+		grantID, grant, hash}
+	for _, q := range s.cfg.quotas(o.start, o.session.Roles) {
+		args = append(args, q.encode()...)
+	}
+	answer, err := s.exec(ctx, startScript, o.person.routing, o.now, args...)
+	if err != nil {
+		return unavailable(err)
+	}
+	switch answer[0] {
+	case "overtaken":
+		return s.refused(ctx, o, ErrOvertaken)
+	case "full":
+		return s.refused(ctx, o, ErrLimitReached)
+	}
+	if answer[1] != "0" {
+		s.settleSoon(ctx, mark{routing: o.person.routing, subject: o.start.Subject})
+	}
+	return nil
+}
+
+func (s *redisStore) rotate(ctx context.Context, r rotation) (decision, error) {
+	p := r.presented
+	answer, err := s.exec(ctx, refreshScript, p.routing, r.now, string(p.session[:]), string(p.grant[:]), number(p.generation),
+		short(p.hash()), short(r.next.hash()), string(r.sealed), duration(s.cfg.Window), duration(s.cfg.Idle), string(r.lost),
+		string(r.early), duration(r.age),
+		encodeDevice(Device{UserAgent: cleanUserAgent(r.device.UserAgent), Address: r.device.Address}))
+	if err != nil {
+		return decision{}, err
+	}
+	d := decision{outcome: outcome(answer[0]), unsettled: answer[1] != "0"}
+	d.grant.Subject = decodeSubject(answer[2])
+	if d.outcome == wasUnknown {
+		return decision{}, errUnknown
+	}
+	d.reason = Reason(answer[3])
+	if len(answer) == 4 {
+		return d, nil
+	}
+	return d, d.decode(p, answer[4:])
+}
+
+// decode reads what an accepted token is answered.
+func (d *decision) decode(p refreshToken, answer []string) (err error) {
+	g := &d.grant
+	if g.Roles, err = decodeList(answer[0]); err != nil {
+		return err
+	}
+	g.Epoch, g.AuthTime, g.SessionID = parseNumber(answer[1]), parseMicros(answer[2]), p.session.String()
+	if g.ClientID, g.Scope, g.Audience, err = decodeGrantTail(answer[3]); err != nil {
+		return err
+	}
+	if g.ACR, g.AMR, err = decodeSessionTail(answer[4]); err != nil {
+		return err
+	}
+	d.sealed, d.expiresAt = []byte(answer[5]), parseMicros(answer[6])
+	return nil
+}
+
+func (s *redisStore) page(ctx context.Context, c cookie) (Session, error) {
+	answer, err := s.exec(ctx, pageScript, c.routing, s.deps.Clock(), string(c.session[:]), short(c.hash()), duration(slideEvery),
+		duration(s.cfg.Idle))
+	if err != nil {
+		return Session{}, unavailable(err)
+	}
+	if answer[1] != "0" && len(answer) > 2 {
+		s.settleSoon(ctx, mark{routing: c.routing, subject: decodeSubject(answer[2])})
+	}
+	switch answer[0] {
+	case "found":
+	case "ended":
+		return Session{}, Reason(answer[3]).ended()
+	default:
+		return Session{}, ErrInvalidCookie
+	}
+	one, err := decodeSession(c.session[:], answer[3], answer[4])
+	if err != nil {
+		return Session{}, err
+	}
+	one.Subject, one.Epoch, one.ExpiresAt = decodeSubject(answer[2]), parseNumber(answer[6]), parseMicros(answer[7])
+	one.Roles, err = decodeList(answer[5])
+	return one, err
+}
+
+func (s *redisStore) prove(ctx context.Context, tx sqldb.Tx, p *proof) (finish, error) {
+	person, err := s.lockSubject(ctx, tx, p.subject, nil)
+	if err != nil {
+		return nil, err
+	}
+	p.cookie = newCookie(person.routing, p.id)
+	return func(ctx context.Context) error {
+		answer, err := s.exec(ctx, proveScript, person.routing, p.now, string(p.id[:]), short(p.cookie.hash()))
+		if err != nil {
+			return unavailable(err)
+		}
+		if answer[0] == "unknown" {
+			return ErrNotFound
+		}
+		p.hasCookie = answer[0] == "replaced"
+		return nil
+	}, nil
+}
+
+const findRouting = `SELECT routing FROM session_subjects WHERE subject = $1`
+
+func (s *redisStore) live(ctx context.Context, subject string) ([]Session, error) {
+	routing, err := sqldb.One(ctx, s.deps.DB.Reader(), scanString, findRouting, subject)
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	tag, err := parseRouting(routing)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.read(ctx, tag)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return h.live(s.deps.Clock())
+}
+
+// read returns everything about a person.
+func (s *redisStore) read(ctx context.Context, routing [routingSize]byte) (hash, error) {
+	flat, err := s.exec(ctx, readScript, routing, s.deps.Clock())
+	if err != nil {
+		return nil, err
+	}
+	h := make(hash, len(flat)/2)
+	for i := 0; i+1 < len(flat); i += 2 {
+		h[flat[i]] = flat[i+1]
+	}
+	return h, nil
+}
+
+// end finds out first what there is to end, so that it can tell, and revoke sessions rather than everything of the person. A
+// session that starts meanwhile is ended with the others, and revoked afterwards.
+func (s *redisStore) end(ctx context.Context, e ending) (int, error) {
+	live, err := s.live(ctx, e.subject)
+	if err != nil {
+		return 0, err
+	}
+	var ids []string
+	for _, one := range live {
+		if (e.only == "" || e.only == one.ID) && one.ID != e.keep {
+			ids = append(ids, one.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	i := intent{Kind: intendEndAll, ID: e.keep, Reason: e.reason}
+	if e.only != "" {
+		i = intent{Kind: intendEndOne, ID: e.only, Reason: e.reason}
+	}
+	var revocations []auth.Revocation
+	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) (err error) {
+		if _, err = s.intend(ctx, tx, e.subject, i); err != nil {
+			return err
+		}
+		if err = s.record(ctx, tx, e, len(ids)); err != nil {
+			return err
+		}
+		revocations, err = s.feed.append(ctx, tx, sessionRevocations(ids)...)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	s.feed.revoked.Add(revocations...)
+	s.applySoon(ctx)
+	return len(ids), nil
+}
+
+func sessionRevocations(ids []string) []auth.Revocation {
+	revocations := make([]auth.Revocation, len(ids))
+	for i, id := range ids {
+		revocations[i] = auth.Revocation{Kind: auth.RevokeSession, ID: auth.RevocationHash(auth.RevokeSession, id)}
+	}
+	return revocations
+}
+
+// endTx raises the subject's epoch, which kills the access tokens of all sessions without knowing which there are. The one to
+// keep brings new ones with its next refresh.
+func (s *redisStore) endTx(ctx context.Context, tx sqldb.Tx, e ending) error {
+	i := intent{Kind: intendEndAll, ID: e.keep, Reason: e.reason, Raise: true}
+	p, err := s.intend(ctx, tx, e.subject, i)
+	if err != nil {
+		return err
+	}
+	if err := s.record(ctx, tx, e, 0); err != nil {
+		return err
+	}
+	return s.revokeEpoch(ctx, tx, e.subject, p.epoch)
+}
+
+func (s *redisStore) setRolesTx(ctx context.Context, tx sqldb.Tx, subject, roles string) error {
+	p, err := s.lockSubject(ctx, tx, subject, nil)
+	if err != nil {
+		return err
+	}
+	if p.roles != nil && *p.roles == roles {
+		return nil
+	}
+	if p, err = s.intend(ctx, tx, subject, intent{Kind: intendRoles, Roles: &roles, Raise: true}); err != nil {
+		return err
+	}
+	return s.revokeEpoch(ctx, tx, subject, p.epoch)
+}
+
+func (s *redisStore) revokeEpoch(ctx context.Context, tx sqldb.Tx, subject string, epoch int64) error {
+	_, err := s.feed.append(ctx, tx, auth.Revocation{
+		Kind: auth.RevokeSubject, ID: auth.RevocationHash(auth.RevokeSubject, subject), Epoch: epoch,
+	})
+	return err
+}
+
+// settleSoon settles marks now. When that is impossible, the next request of the person does.
+func (s *redisStore) settleSoon(ctx context.Context, m mark) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	if err := s.settle(ctx, m); err != nil {
+		s.deps.Log.WarnContext(ctx, "thefts or evictions are not settled yet", "error", err)
+	}
+}
+
+// settle draws the consequences of every mark in the person's hash. The intent that is written with them tells that they have
+// been, should the mark come back in a failover.
+func (s *redisStore) settle(ctx context.Context, m mark) error {
+	h, err := s.read(ctx, m.routing)
+	if err != nil {
+		return err
+	}
+	marks, err := h.marks()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, one := range marks {
+		errs = append(errs, s.settleOne(ctx, m.subject, one))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *redisStore) settleOne(ctx context.Context, subject string, m settlement) error {
+	var revocations []auth.Revocation
+	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+		p, err := s.lockSubject(ctx, tx, subject, nil)
+		if err != nil {
+			return err
+		}
+		i := m.intent()
+		if first, err := s.intendOnce(ctx, tx, subject, i, p); err != nil || !first {
+			return err
+		}
+		if m.evicted {
+			e := ending{subject: subject, only: m.theft.sessionID, reason: LimitReached, action: "session.limit"}
+			err = s.record(ctx, tx, e, 1)
+		} else {
+			err = s.tell(ctx, tx, subject, m.theft)
+		}
+		if err != nil {
+			return err
+		}
+		r := sessionRevocations([]string{m.theft.sessionID})[0]
+		if i.Kind == intendEndGrant {
+			r = auth.Revocation{Kind: auth.RevokeGrant,
+				ID: auth.RevocationHash(auth.RevokeGrant, auth.GrantID(m.theft.sessionID, m.theft.clientID))}
+		}
+		revocations, err = s.feed.append(ctx, tx, r)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	s.feed.revoked.Add(revocations...)
+	s.deps.Mail.Wake()
+	return s.carryOutMark(ctx, subject, m.id)
+}
+
+func (s *redisStore) tasks() []task {
+	return []task{
+		{"carry out intents", intentEvery, s.catchUp},
+		{"sweep sessions", sweepEvery, s.sweep},
+	}
+}
+
+// sweep removes what has expired in SQL; in Redis that goes by itself.
+func (s *redisStore) sweep(ctx context.Context) error {
+	before := sqldb.Micros(s.deps.Clock().Add(-keepIntent))
+	_, err := sqldb.Sweep(ctx, s.deps.DB, sweepIntents, before, sweepBatch)
+	return errors.Join(sqlStore{s.common}.sweep(ctx), err)
+}
+
+// settlement is a mark, read.
+type settlement struct {
+	id      uuid.UUID // of the grant, or of the session if it was evicted
+	evicted bool
+	theft   theft // for an eviction its session alone
+}
+
+// intent is what a settlement leaves behind. Its text does not depend on when, or by whom.
+func (m settlement) intent() intent {
+	switch {
+	case m.evicted:
+		return intent{Kind: intendEndOne, ID: m.theft.sessionID, Reason: LimitReached, Mark: m.id.String()}
+	case m.theft.clientID == FirstParty:
+		return intent{Kind: intendEndOne, ID: m.theft.sessionID, Reason: Theft, Mark: m.id.String()}
+	default:
+		return intent{Kind: intendEndGrant, ID: m.id.String(), Reason: Theft, Mark: m.id.String()}
+	}
+}

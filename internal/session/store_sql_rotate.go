@@ -1,0 +1,159 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/sqldb"
+)
+
+// rotateGrant decides what a presented token is worth and acts on it, in one statement on one row: of two requests at once
+// the second is decided on what the first has left, on SQLite because there is one writer, on PostgreSQL because READ
+// COMMITTED re-evaluates the row it had to wait for. See Refresh for the cases.
+const rotateGrant = `UPDATE session_grants SET
+	(outcome, status, end_reason, ended_at, generation, current_hash, previous_hash, successor_sealed, window_until,
+		idle_expires_at, purge_at, refreshed_at, issued_epoch, address, user_agent) = (
+	SELECT v.outcome,
+		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE status END,
+		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE end_reason END,
+		CASE WHEN v.outcome = 'theft' THEN $1 ELSE ended_at END,
+		CASE WHEN v.accepted THEN $2 + 1 ELSE generation END,
+		CASE WHEN v.accepted THEN $3 ELSE current_hash END,
+		CASE WHEN v.accepted THEN $4 ELSE previous_hash END,
+		CASE WHEN v.accepted THEN $5 ELSE successor_sealed END,
+		CASE WHEN v.accepted THEN $6 ELSE window_until END,
+		CASE WHEN v.accepted THEN CASE WHEN expires_at < $7 THEN expires_at ELSE $7 END ELSE idle_expires_at END,
+		CASE WHEN v.accepted THEN $8 ELSE purge_at END,
+		CASE WHEN v.accepted THEN $1 ELSE refreshed_at END,
+		CASE WHEN v.accepted THEN epoch ELSE issued_epoch END,
+		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $9 ELSE address END,
+		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $10 ELSE user_agent END
+	FROM (
+		SELECT d.outcome, d.outcome IN ('rotated', 'reissued', 'ahead') AS accepted
+		FROM (
+			SELECT CASE
+				WHEN status <> 'live' THEN 'ended'
+				WHEN idle_expires_at <= $1 OR expires_at <= $1 THEN 'expired'
+				WHEN current_hash = $4 AND refreshed_at > $11 AND issued_epoch = epoch THEN CAST($12 AS TEXT)
+				WHEN current_hash = $4 THEN 'rotated'
+				WHEN previous_hash = $4 AND window_until > $1 THEN 'repeated'
+				WHEN previous_hash = $4 THEN CAST($13 AS TEXT)
+				WHEN generation < $2 THEN 'ahead'
+				ELSE 'theft'
+			END AS outcome
+		) AS d
+	) AS v)
+	WHERE id = $14
+	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
+		successor_sealed, idle_expires_at`
+
+func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
+	idle := r.now.Add(s.cfg.Idle)
+	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, sqldb.Micros(r.now), r.presented.generation,
+		r.next.hash(), r.presented.hash(), r.sealed, sqldb.Micros(r.now.Add(s.cfg.Window)), sqldb.Micros(idle), purgeAt(idle),
+		addressText(r.device.Address), cleanUserAgent(r.device.UserAgent),
+		sqldb.Micros(r.now.Add(-r.age)), string(r.early), string(r.lost), r.presented.grant.String())
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return decision{}, errUnknown
+	}
+	return d, err
+}
+
+func scanDecision(r sqldb.Row) (decision, error) {
+	var (
+		d                    decision
+		audience, roles, amr string
+		authTime, idle       int64
+	)
+	g := &d.grant
+	err := r.Scan(&d.outcome, &d.reason, &g.SessionID, &g.Subject, &g.ClientID, &g.Scope, &audience, &roles, &g.Epoch, &authTime,
+		&g.ACR, &amr, &d.sealed, &idle)
+	if err != nil {
+		return decision{}, err
+	}
+	for _, list := range []struct {
+		words *[]string
+		text  string
+	}{{&g.Audience, audience}, {&g.Roles, roles}, {&g.AMR, amr}} {
+		if *list.words, err = decodeList(list.text); err != nil {
+			return decision{}, err
+		}
+	}
+	d.unsettled = d.outcome == wasTheft
+	g.AuthTime, d.expiresAt = sqldb.Time(authTime), sqldb.Time(idle)
+	return d, nil
+}
+
+// The statement that finds a theft marks the grant, and from then on its tokens are refused: the mark is the durable intent.
+// Everything else follows in one transaction, at once or, if the process dies in between, by any node's housekeeping.
+const (
+	settleGrant = `UPDATE session_grants SET status = 'ended' WHERE id = $1 AND status = 'theft'
+		RETURNING session_id, client_id, address, user_agent, ended_at`
+	listThefts = `SELECT id, subject FROM session_grants WHERE status = 'theft' ORDER BY id LIMIT 100`
+)
+
+// settleAll settles what is marked and not settled.
+func (s sqlStore) settleAll(ctx context.Context) error {
+	thefts, err := sqldb.All(ctx, s.deps.DB.Reader(), func(r sqldb.Row) (m mark, err error) {
+		err = r.Scan(&m.grant, &m.subject)
+		return m, err
+	}, listThefts)
+	if err != nil {
+		return fmt.Errorf("list thefts: %w", err)
+	}
+	var errs []error
+	for _, m := range thefts {
+		errs = append(errs, s.settle(ctx, m))
+	}
+	return errors.Join(errs...)
+}
+
+func (s sqlStore) settle(ctx context.Context, m mark) error {
+	var revocations []auth.Revocation
+	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+		revocations = nil
+		if _, err := s.lockSubject(ctx, tx, m.subject, nil); err != nil {
+			return err
+		}
+		t, err := sqldb.One(ctx, tx, scanTheft, settleGrant, m.grant.String())
+		if errors.Is(err, sqldb.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.tell(ctx, tx, m.subject, t); err != nil {
+			return err
+		}
+		if t.clientID == FirstParty {
+			_, revocations, err = s.endIn(ctx, tx, ending{subject: m.subject, only: t.sessionID, reason: Theft})
+			return err
+		}
+		id := auth.RevocationHash(auth.RevokeGrant, auth.GrantID(t.sessionID, t.clientID))
+		revocations, err = s.feed.append(ctx, tx, auth.Revocation{Kind: auth.RevokeGrant, ID: id})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settle theft: %w", err)
+	}
+	s.feed.revoked.Add(revocations...)
+	s.deps.Mail.Wake()
+	return nil
+}
+
+func scanTheft(r sqldb.Row) (t theft, err error) {
+	var address, userAgent string
+	var at int64
+	if err := r.Scan(&t.sessionID, &t.clientID, &address, &userAgent, &at); err != nil {
+		return theft{}, err
+	}
+	var from netip.Addr
+	if from, err = parseAddress(address); err != nil {
+		return theft{}, err
+	}
+	t.device, t.at = NewDevice(userAgent, from), sqldb.Time(at)
+	return t, nil
+}
