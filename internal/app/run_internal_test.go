@@ -87,3 +87,16 @@ func TestDrainLasts(t *testing.T) {
 		}
 	})
 }
+
+// An operator must learn what a full Redis does to the people who are signed in, before it is full.
+func TestWhenFull(t *testing.T) {
+	t.Parallel()
+	for policy, want := range map[string]string{
+		"noeviction": "nobody is signed out", "volatile-lru": "must sign in again", "volatile-ttl": "must sign in again",
+		"allkeys-lru": "warning", "allkeys-lfu": "warning",
+	} {
+		if got := whenFull(policy); !strings.Contains(got, want) {
+			t.Errorf("%s: %q does not say %q", policy, got, want)
+		}
+	}
+}

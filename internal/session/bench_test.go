@@ -98,6 +98,19 @@ func (c *clients) take() string {
 	return token
 }
 
+// BenchmarkRotate is what the store has to do, and the check of the token.
+func BenchmarkRotate(b *testing.B) {
+	benchEach(b, func(b *testing.B, n *node, clients *clients) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				next, err := n.Rotate(b.Context(), clients.take(), laptop)
+				must(b, err)
+				clients.put(next)
+			}
+		})
+	})
+}
+
 // BenchmarkRefresh is a refresh without HTTP: token check, rotation in the store, a signed access token.
 func BenchmarkRefresh(b *testing.B) {
 	benchEach(b, func(b *testing.B, n *node, clients *clients) {

@@ -21,6 +21,19 @@ var (
 	}
 )
 
+// StoredDevice is a device as it comes back from Redis.
+func StoredDevice(d Device) (Device, error) { return decodeDevice(encodeDevice(d)) }
+
+// Rotate is Refresh without an access token: what the store has to do.
+func (s *Service) Rotate(ctx context.Context, presented string, device Device) (successor string, err error) {
+	p, err := s.verify(ctx, presented)
+	if err != nil {
+		return "", err
+	}
+	_, next, err := s.rotate(ctx, p, device)
+	return next.encode(), err
+}
+
 // Mark is Refresh by a process that dies as soon as the store has decided.
 func (s *Service) Mark(ctx context.Context, presented string, device Device) (string, error) {
 	p, err := s.verify(ctx, presented)

@@ -506,7 +506,8 @@ func TestDeviceLabel(t *testing.T) {
 }
 
 func FuzzNewDevice(f *testing.F) {
-	for _, seed := range []string{laptop.UserAgent, "curl/8", "\x00\x1b[31m\n", strings.Repeat("한", 100), "a\xff\xfe", strings.Repeat("x", 255) + "é"} {
+	for _, seed := range []string{laptop.UserAgent, "curl/8", "\x00\x1b[31m\n", strings.Repeat("한", 100), "a\xff\xfe", strings.Repeat("x", 255) + "é",
+		"Mozilla/5.0 (Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
@@ -515,6 +516,9 @@ func FuzzNewDevice(f *testing.F) {
 			if len(s) > 256 || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 				t.Errorf("%q became %q", header, s)
 			}
+		}
+		if stored, err := session.StoredDevice(d); err != nil || stored != d {
+			t.Errorf("%q comes back from Redis as %q, %v", d, stored, err)
 		}
 		if d.Label == "" || session.NewDevice(d.UserAgent, netip.Addr{}) != d {
 			t.Errorf("%q became %q, then something else", header, d)
