@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,14 +73,32 @@ func testEndpointsWithoutTime(t *testing.T, db *sqldb.DB) {
 	n.refresh(t, started.Tokens.Refresh)
 }
 
+// logBook collects a log that others write.
+type logBook struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBook) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // One poll that fails wakes nobody; an outage does, and then says so now and then instead of four times a second.
 func testOutagesAreToldInMeasure(t *testing.T, db *sqldb.DB) {
 	own := sqldbtest.Reopen(t, db)
 	must(t, own.Close())
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		log := &logBook{}
 		s, err := session.New(session.DefaultConfig(), session.Deps{
-			DB: own, Clock: time.Now, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			DB: own, Clock: time.Now, Log: slog.New(slog.NewTextHandler(log, nil)),
 		})
 		must(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -99,7 +118,7 @@ func testOutagesAreToldInMeasure(t *testing.T, db *sqldb.DB) {
 				}
 			}
 			if warnings != passed.warnings || failures != passed.errors {
-				t.Errorf("%d warnings and %d errors, want %d and %d:\n%s", warnings, failures, passed.warnings, passed.errors, &log)
+				t.Errorf("%d warnings and %d errors, want %d and %d:\n%s", warnings, failures, passed.warnings, passed.errors, log)
 			}
 		}
 		cancel()
