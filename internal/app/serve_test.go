@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sumunio/sumun/internal/app"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
@@ -253,6 +254,60 @@ func TestReadyIsSaidWhenItIs(t *testing.T) {
 	if code := <-ended; code != 0 || out.status != http.StatusOK {
 		t.Errorf("exit code %d; at the banner /readyz answered %d", code, out.status)
 	}
+}
+
+// A database that has gone without a word must not hold up anybody for long, and must sign nobody out.
+func TestServeWithAFrozenDatabase(t *testing.T) {
+	t.Parallel()
+	sqldbtest.Each(t, nil, func(t *testing.T, db *sqldb.DB) {
+		if db.Engine() == sqldb.SQLite {
+			return // there is no connection that could freeze
+		}
+		p := sqldbtest.NewProxy(t, db.Config().URL)
+		where := []string{"--data", t.TempDir(), "--database", p.URL, "--config", write(t, "sumun.yaml", "http: {request_timeout: 5s}\n")}
+		s := serve(t, where...)
+		if r := run(t, password, append([]string{"user", "add", "--email", email, "--password-stdin"}, where...)...); r.code != 0 {
+			t.Fatal(r.stderr)
+		}
+		status, _, signedIn := call(t, "POST", s.public+"/v1/sessions", "", `{"identifier":"`+email+`","password":"`+password+`"}`)
+		if status != 201 {
+			t.Fatalf("sign in: %d %v", status, signedIn)
+		}
+		token, _ := signedIn["access_token"].(string)
+		refresh, _ := signedIn["refresh_token"].(string)
+		refreshed := func() (int, string, map[string]any) {
+			status, header, answer := call(t, "POST", s.public+"/v1/sessions/refresh", "", `{"refresh_token":"`+refresh+`"}`)
+			return status, header.Get("Retry-After"), answer
+		}
+		thaw := p.Freeze()
+		defer thaw()
+		began := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if status, retry, answer := refreshed(); status != 503 || retry == "" || answer["code"] != "session.unavailable" {
+				t.Errorf("refresh: %d, Retry-After %q, %v", status, retry, answer)
+			}
+		})
+		wg.Go(func() {
+			status, header, answer := call(t, "GET", s.public+"/v1/users/me", token, "")
+			if status != 503 && status != 504 || header.Get("Retry-After") == "" {
+				t.Errorf("who am I: %d %v %v", status, header, answer)
+			}
+		})
+		wg.Go(func() {
+			if status, _, _ := call(t, "GET", s.ops+"/readyz", "", ""); status != 503 {
+				t.Errorf("/readyz: %d", status)
+			}
+		})
+		wg.Wait()
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("answers took %v", took)
+		}
+		thaw()
+		if status, _, answer := refreshed(); status != 200 {
+			t.Errorf("refresh afterwards: %d %v", status, answer)
+		}
+	})
 }
 
 // A wrong or lost master key must be named before anything is written under another one.
