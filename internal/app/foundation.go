@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -125,7 +126,7 @@ func makeDataFolder(cfg Config) error {
 	err := os.MkdirAll(cfg.Data, 0o700)
 	switch {
 	case err == nil:
-		return nil
+		return ownFolder(cfg.Data)
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("data folder %s: there is a file of that name; %s", cfg.Data, remedy)
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
@@ -133,6 +134,18 @@ func makeDataFolder(cfg Config) error {
 	default:
 		return fmt.Errorf("data folder %s: %w; %s", cfg.Data, errors.Unwrap(err), remedy)
 	}
+}
+
+// ownFolder refuses a data folder that others may write to: they could put another database or master key there.
+func ownFolder(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	if others := info.Mode().Perm() & 0o022; runtime.GOOS != "windows" && others != 0 {
+		return fmt.Errorf("data folder %s: others may write there (%s); run: chmod go-w %s", path, info.Mode().Perm(), path)
+	}
+	return nil
 }
 
 // usesData reports whether anything is kept in the data folder.

@@ -154,6 +154,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			{"accounts", s.people.Run},
 			{"mail", s.queue.Run},
 			{"audit trail", s.sweepTrail(f)},
+			{"clock", f.watchClock},
 		},
 		notices: func(ctx context.Context, opsAddress string) ([]notice, error) {
 			return s.notices(ctx, opsAddress, mailboxToken)

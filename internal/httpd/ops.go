@@ -50,11 +50,11 @@ func OpsHandler(cfg OpsConfig) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", readyz(cfg.Ready))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", notForPages(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
 	for name, serve := range map[string]http.HandlerFunc{
 		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
 	} {
-		mux.Handle("GET /debug/pprof/"+name, WithoutTimeout(serve)) // profiles are recorded for as long as one asks
+		mux.Handle("GET /debug/pprof/"+name, notForPages(WithoutTimeout(serve))) // profiles are recorded for as long as one asks
 	}
 	if cfg.Extra != nil {
 		cfg.Extra(mux)
@@ -67,6 +67,20 @@ func OpsHandler(cfg OpsConfig) http.Handler {
 	c.quiet = true
 	name, _, _ := net.SplitHostPort(cfg.Listen)
 	return c.wrap(checkHost(name, Routes(mux, nil)))
+}
+
+// notForPages refuses what a page elsewhere made a browser ask for (Fetch Metadata): it could not read the answer, but profiles
+// cost the process something. Nothing of it is kept by a browser.
+func notForPages(next http.Handler) http.Handler {
+	return Handler(func(w http.ResponseWriter, r *http.Request) error {
+		switch r.Header.Get("Sec-Fetch-Site") {
+		case "cross-site", "same-site":
+			return ErrCrossOrigin
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+		return nil
+	})
 }
 
 // readyz answers 200 when ready returns nil and 503 with the error's text otherwise.

@@ -113,3 +113,23 @@ func FuzzOpsHost(f *testing.F) {
 		}
 	})
 }
+
+// A page that somebody has open must not be able to start profiles on this machine.
+func TestOpsIgnorePagesElsewhere(t *testing.T) {
+	t.Parallel()
+	h := httpd.OpsHandler(httpd.OpsConfig{Ready: func(context.Context) error { return nil }, Registry: httpd.NewRegistry()})
+	for site, want := range map[string]int{"cross-site": 403, "same-site": 403, "same-origin": 200, "none": 200, "": 200} {
+		for _, path := range []string{"/metrics", "/debug/pprof/cmdline"} {
+			r := httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1"+path, nil)
+			r.Header.Set("Sec-Fetch-Site", site)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%s from %q: status %d, want %d", path, site, w.Code, want)
+			}
+			if want == 200 && w.Header().Get("Cache-Control") != "no-store" {
+				t.Errorf("%s may be stored", path)
+			}
+		}
+	}
+}

@@ -290,7 +290,7 @@ func (s api) listEvents(ctx context.Context, in *pageInput) (*eventsOutput, erro
 	out.Body.NextCursor = next
 	out.Body.Items = make([]eventBody, len(events))
 	for i, e := range events {
-		out.Body.Items[i] = eventBody{ID: e.ID, At: e.At, Action: e.Action, By: actor(e), Address: addrText(e.Origin.Address),
+		out.Body.Items[i] = eventBody{ID: e.ID, At: e.At, Action: e.Action, By: actor(e), Address: audit.AddressText(e.Origin.Address),
 			UserAgent: e.Origin.UserAgent, Detail: e.Detail}
 	}
 	return out, nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/web"
 )
@@ -148,7 +149,7 @@ func (p pages) sessions(w http.ResponseWriter, r *http.Request, v visitor) error
 	}
 	page := web.Sessions{Next: next, Notice: notice(r, "session_ended", "other_sessions_ended")}
 	for _, s := range list {
-		page.Sessions = append(page.Sessions, web.Session{ID: s.ID, Device: s.Device.Label, Address: addrText(s.Device.Address),
+		page.Sessions = append(page.Sessions, web.Session{ID: s.ID, Device: s.Device.Label, Address: audit.AddressText(s.Device.Address),
 			CreatedAt: s.CreatedAt, LastUsedAt: s.LastUsedAt, Current: s.ID == v.session.ID})
 	}
 	return p.show(w, r, page)
@@ -185,7 +186,7 @@ func (p pages) activity(w http.ResponseWriter, r *http.Request, v visitor) error
 	page := web.Activity{Next: next}
 	for _, e := range events {
 		page.Events = append(page.Events, web.Event{At: e.At, Action: e.Action, ByOperator: actor(e) == "operator",
-			Device: session.DeviceLabel(e.Origin.UserAgent), Address: addrText(e.Origin.Address)})
+			Device: session.DeviceLabel(e.Origin.UserAgent), Address: audit.AddressText(e.Origin.Address)})
 	}
 	return p.show(w, r, page)
 }

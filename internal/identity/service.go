@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -106,7 +105,7 @@ func (s *Service) record(ctx context.Context, q sqldb.Queryer, account, action s
 
 // tell writes a letter to the account's owner inside the caller's transaction.
 func (s *Service) tell(ctx context.Context, q sqldb.Queryer, kind string, a Account, from audit.Origin, data map[string]string) error {
-	facts := map[string]string{"device": session.DeviceLabel(from.UserAgent), "from": addrText(from.Address)}
+	facts := map[string]string{"device": session.DeviceLabel(from.UserAgent), "from": audit.AddressText(from.Address)}
 	for k, v := range data {
 		facts[k] = v
 	}
@@ -121,13 +120,6 @@ func (s *Service) applied(ctx context.Context) {
 	if err := s.deps.Sessions.Apply(context.WithoutCancel(ctx)); err != nil {
 		s.deps.Log.WarnContext(ctx, "revocations are applied late", "error", err)
 	}
-}
-
-func addrText(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
 }
 
 // allowance bounds what strangers may cause per hour.

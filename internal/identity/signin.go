@@ -155,7 +155,7 @@ func (s *Service) tellLocked(ctx context.Context, id identifier, attempt taken, 
 	err := s.deps.Mail.Enqueue(ctx, s.deps.DB.Writer(), mail.Letter{
 		Kind: letterLocked, CreatedAt: s.deps.Clock(),
 		Data: map[string]string{
-			"identifier": id.key, "until": until.UTC().Format(time.RFC3339), "from": addrText(from.Address),
+			"identifier": id.key, "until": until.UTC().Format(time.RFC3339), "from": audit.AddressText(from.Address),
 			"device": session.DeviceLabel(from.UserAgent),
 		},
 	})

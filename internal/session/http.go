@@ -79,6 +79,9 @@ type idInput struct {
 	ID string `path:"id" maxLength:"64"`
 }
 
+// maxBody bounds what operations read, in bytes; tokens are the largest of it.
+const maxBody = 16 << 10
+
 // api is the operations on sessions.
 type api struct {
 	sessions *Service
@@ -92,7 +95,7 @@ func (s *Service) MountAPI(humaAPI huma.API, cookies httpd.Cookies) {
 	op := func(method, path, id, summary string, status int) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: method, Path: path, Summary: summary, DefaultStatus: status, Tags: []string{"Sessions"},
-			Security: []map[string][]string{{"bearer": {}}}, Middlewares: huma.Middlewares{h.withCookies},
+			Security: []map[string][]string{{"bearer": {}}}, Middlewares: huma.Middlewares{h.withCookies}, MaxBodyBytes: maxBody,
 		}
 	}
 	refresh := op(http.MethodPost, "/v1/sessions/refresh", "refresh-session", "Exchange a refresh token for new tokens", http.StatusOK)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Engine is the kind of database behind a DB, for the few texts that must differ (locking clauses, triggers).
@@ -191,4 +192,21 @@ func (db *DB) Close() error {
 		return fmt.Errorf("close %s: %w", db.Name(), err)
 	}
 	return nil
+}
+
+// Clock returns the database server's time. On SQLite, which has no server, it is the time of this machine.
+func (db *DB) Clock(ctx context.Context) (time.Time, error) {
+	const (
+		onSQLite     = `SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)`
+		onPostgreSQL = `SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)`
+	)
+	query := onSQLite
+	if db.Engine() == PostgreSQL {
+		query = onPostgreSQL
+	}
+	us, err := One(ctx, db.Reader(), scanInt64, query)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the clock of %s: %w", db.Name(), err)
+	}
+	return Time(us), nil
 }
