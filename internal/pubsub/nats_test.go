@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -63,6 +64,37 @@ func TestAloneHasNoPort(t *testing.T) {
 	// The connection and the server are there for others to use.
 	if err := n.Conn().FlushTimeout(time.Second); err != nil || n.Server().ID() == "" {
 		t.Error(err)
+	}
+}
+
+// TestClusterHasNoClients: the port that a cluster cannot do without lets nobody in.
+func TestClusterHasNoClients(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	cfg := pubsub.DefaultConfig()
+	cfg.Cluster.Listen, cfg.Cluster.Secret = freeAddress(t), "the cluster's secret"
+	d := deps()
+	d.Log = slog.New(slog.NewTextHandler(&log, nil))
+	n, err := pubsub.OpenNATS(t.Context(), cfg, d)
+	must(t, err)
+	t.Cleanup(n.Close)
+	address := n.Server().Addr().String()
+	if !strings.HasPrefix(address, "127.0.0.1:") {
+		t.Errorf("clients are listened to at %s", address)
+	}
+	for _, user := range []string{"", "sumun@", "sumun:the%20cluster's%20secret@", "token@"} {
+		c, err := nats.Connect("nats://" + user + address)
+		if err == nil {
+			c.Close()
+		}
+		if !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("as %q: %v", user, err)
+		}
+	}
+	s := subject()
+	meet(t, s, []node{n}, record(t, n, s))
+	if text := log.String(); strings.Contains(text, "Plaintext") {
+		t.Errorf("a warning that nobody can heed: %s", text)
 	}
 }
 

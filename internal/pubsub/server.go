@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"crypto/rand"
+	"crypto/subtle"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -27,7 +28,10 @@ const (
 // startServer starts a NATS server in this process, which keeps nothing on disk, and returns how to connect to it in memory.
 // Alone it has no port.
 func startServer(cfg ClusterConfig, log *slog.Logger) (*server.Server, []nats.Option, error) {
-	o := &server.Options{DontListen: true, NoSigs: true, MaxPending: serverPending, WriteDeadline: 2 * time.Second}
+	us := onlyUs(rand.Text())
+	o := &server.Options{
+		CustomClientAuthentication: us, DontListen: true, NoSigs: true, MaxPending: serverPending, WriteDeadline: 2 * time.Second,
+	}
 	if cfg.Listen != "" {
 		if err := cluster(o, cfg); err != nil {
 			return nil, nil, err
@@ -47,7 +51,7 @@ func startServer(cfg ClusterConfig, log *slog.Logger) (*server.Server, []nats.Op
 		s.WaitForShutdown()
 		return nil, nil, errors.New("pubsub: embedded NATS did not start; the log says why")
 	}
-	return s, []nats.Option{nats.InProcessServer(s), nats.UserInfo(o.Username, o.Password)}, nil
+	return s, []nats.Option{nats.InProcessServer(s), nats.UserInfo(clusterUser, string(us))}, nil
 }
 
 // cluster adds what connects embedded servers.
@@ -60,10 +64,8 @@ func cluster(o *server.Options, cfg ClusterConfig) error {
 		Name: cfg.Name, Host: host, Port: port, Advertise: cfg.Advertise,
 		PingInterval: 5 * time.Second, MaxPingsOut: 2, WriteDeadline: 2 * time.Second, NoAdvertise: true,
 	}
-	// The server listens to no other nodes before it listens to clients. Only we know the password, and no client is told of the
-	// port.
+	// The server listens to no other nodes before it listens to clients. Nobody is told of the port, and only we get in.
 	o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT
-	o.Username, o.Password = clusterUser, rand.Text()
 	var user *url.Userinfo
 	if cfg.Secret != "" {
 		o.Cluster.Username, o.Cluster.Password = clusterUser, cfg.Secret.Reveal()
@@ -81,6 +83,14 @@ func cluster(o *server.Options, cfg ClusterConfig) error {
 		o.Cluster.TLSConfig, o.Cluster.TLSTimeout = t, 5
 	}
 	return nil
+}
+
+// onlyUs is the password of this process for its own server.
+type onlyUs string
+
+// Check implements server.Authentication.
+func (o onlyUs) Check(c server.ClientAuthentication) bool {
+	return subtle.ConstantTimeCompare([]byte(c.GetOpts().Password), []byte(o)) == 1
 }
 
 // portFree says in one line what the server would only log.
