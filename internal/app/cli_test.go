@@ -117,6 +117,22 @@ func TestDefaultConfigIsAccepted(t *testing.T) {
 	}
 }
 
+// A bus that cannot be must be named before anything starts.
+func TestConfigCheckOfPubsub(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ env, want string }{
+		"no redis":    {"SUMUN_PUBSUB_URL=redis", "pubsub.url"},
+		"nonsense":    {"SUMUN_PUBSUB_URL=hunter2", "pubsub.url"},
+		"unreachable": {"SUMUN_PUBSUB_URL=nats://sumun:hunter2@127.0.0.1:1", "FAULT  pubsub "},
+		"no secret":   {"SUMUN_PUBSUB_CLUSTER_LISTEN=0.0.0.0:6222", "pubsub.cluster.secret"},
+	} {
+		r := runEnv(t, []string{test.env}, "", "config", "check", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
+		if r.code == 0 || !strings.Contains(r.stdout+r.stderr, test.want) || strings.Contains(r.stdout+r.stderr, "hunter2") {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
 func TestConfigCheckFindsWhatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	taken := takenPort(t)

@@ -23,6 +23,7 @@ import (
 	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/pubsub"
 	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -48,6 +49,7 @@ type Config struct {
 	HTTP      httpd.Config    `yaml:"http" omit:"listen,tls" doc:"The public listener."`
 	SQL       sqldb.Config    `yaml:"sql" omit:"url=database" doc:"How the database is used."`
 	Keyring   keyring.Config  `yaml:"keyring" omit:"master_key,master_key_file" doc:"Replacing and making the master key."`
+	Pubsub    pubsub.Config   `yaml:"pubsub" doc:"How nodes tell each other news at once, such as that a session has ended. Without it, and while it is interrupted, they find out within a second."`
 	Tokens    token.Config    `yaml:"tokens" doc:"Access tokens and the keys that sign them."`
 	Sessions  session.Config  `yaml:"sessions" doc:"Sessions and refresh tokens."`
 	Passwords password.Config `yaml:"passwords" doc:"How passwords are kept, and what is asked of a new one."`
@@ -68,7 +70,7 @@ func DefaultConfig() Config {
 		Listen: "127.0.0.1:8080", OpsListen: "127.0.0.1:9090", Service: "Sumun", Data: "sumun-data", Limits: true,
 		Log:  LogConfig{Level: "info", Format: "text"},
 		HTTP: httpd.DefaultConfig(), SQL: sqldb.DefaultConfig(), Keyring: keyring.DefaultConfig(),
-		Tokens: token.DefaultConfig(), Sessions: session.DefaultConfig(), Passwords: password.DefaultConfig(),
+		Pubsub: pubsub.DefaultConfig(), Tokens: token.DefaultConfig(), Sessions: session.DefaultConfig(), Passwords: password.DefaultConfig(),
 		Identity: identity.DefaultConfig(), Mail: mail.DefaultConfig(), Audit: audit.DefaultConfig(),
 	}
 }
@@ -134,6 +136,7 @@ func (c *Config) Validate() error {
 			errs = append(errs, err)
 		}
 	}
+	errs = append(errs, c.checkPubsub())
 	if c.Data == "" {
 		errs = append(errs, errors.New("data: it is empty; name a folder"))
 	}

@@ -31,6 +31,7 @@ type foundation struct {
 	keyring *keyring.Keyring
 	redis   *redisdb.DB // nil without
 	limiter ratelimit.Limiter
+	bus     bus // nil where nothing is served
 	metrics *prometheus.Registry
 	closers []func() error // in the order in which they were opened
 }

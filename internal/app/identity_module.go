@@ -75,7 +75,7 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	}
 	if s.sessions, err = session.New(cfg.Sessions, session.Deps{
 		DB: f.db, Redis: f.redis, Keyring: f.keyring, Tokens: s.tokens,
-		Audit: s.trail, Mail: s.queue, Clock: f.clock, Log: f.log, Metrics: f.metrics,
+		Audit: s.trail, Mail: s.queue, Wakes: f.bus, Clock: f.clock, Log: f.log, Metrics: f.metrics,
 	}); err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func load(file string, env []string, flags map[string]string, selected []module)
 
 	faults := settings.Flatten(unread)
 	validated := values.Attribute("", cfg.Validate())
-	for section, component := range map[string]validator{"http": cfg.HTTP, "sql": cfg.SQL, "keyring": cfg.Keyring} {
+	for section, component := range map[string]validator{"http": cfg.HTTP, "sql": cfg.SQL, "keyring": cfg.Keyring, "pubsub": cfg.Pubsub} {
 		validated = append(validated, values.Attribute(section, component.Validate())...)
 	}
 	for _, m := range selected {

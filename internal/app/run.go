@@ -47,6 +47,9 @@ func serve(ctx context.Context, cfg Config, selected []module, stdout, stderr io
 		return err
 	}
 	defer func() { err = errors.Join(err, n.close()) }()
+	if err := n.openBus(ctx); err != nil {
+		return err
+	}
 	if err := n.build(ctx, selected); err != nil {
 		return err
 	}
@@ -106,6 +109,9 @@ func (n *node) listen(ctx context.Context, cfg Config, log *slog.Logger) (err er
 	}
 	if err := n.ops.Listen(ctx); err != nil {
 		return fmt.Errorf("%w (ops_listen)", err)
+	}
+	if err := cfg.Pubsub.Cluster.CheckPort(); err != nil {
+		return err
 	}
 	return n.public.Listen(ctx)
 }

@@ -151,6 +151,43 @@ func TestServeWithRedis(t *testing.T) {
 	}
 }
 
+// Nodes tell each other news through whatever is configured, and stop in order.
+func TestServeWithPubsub(t *testing.T) {
+	t.Parallel()
+	configs := map[string]string{
+		"alone":   "{}",
+		"cluster": "{cluster: {listen: '" + freePort(t) + "'}}",
+	}
+	if redisdbtest.Listed() {
+		configs["redis"] = "{url: redis}"
+	}
+	for name, config := range configs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := []string{"--data", t.TempDir(), "--config", write(t, "sumun.yaml", "pubsub: "+config+"\n")}
+			if name == "redis" {
+				args = append(args, "--redis", os.Getenv(redisdbtest.Variable))
+			}
+			s := serve(t, args...)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.ops+"/metrics", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Body.Close()
+			if text, err := io.ReadAll(answer.Body); err != nil || !strings.Contains(string(text), "sumun_pubsub_connected 1") {
+				t.Errorf("the node does not count as connected: %v", err)
+			}
+			if r := s.stop(); r.code != 0 || strings.Contains(r.stderr, "WARN") || strings.Contains(r.stderr, "ERROR") {
+				t.Errorf("it stops with %d:\n%s", r.code, r.stderr)
+			}
+		})
+	}
+}
+
 func TestServeWarnsLoudly(t *testing.T) {
 	t.Parallel()
 	s := serve(t, "--data", t.TempDir(), "--listen", "0.0.0.0:0", "--ops-listen", "0.0.0.0:0", "--limits", "off",
@@ -196,6 +233,12 @@ func TestServeRefusesToStart(t *testing.T) {
 		}, []string{"127.0.0.1:1"}},
 		"redis out of reach": {func(data string) []string { return []string{"--data", data, "--redis", "redis://:hunter2@127.0.0.1:1"} },
 			[]string{"127.0.0.1:1"}},
+		"NATS out of reach": {func(data string) []string {
+			return []string{"--data", data, "--config", write(t, "sumun.yaml", "pubsub: {url: 'nats://sumun:hunter2@127.0.0.1:1'}\n")}
+		}, []string{"nats://127.0.0.1:1", "pubsub.url"}},
+		"cluster's port in use": {func(data string) []string {
+			return []string{"--data", data, "--config", write(t, "sumun.yaml", "pubsub: {cluster: {listen: '"+taken+"'}}\n")}
+		}, []string{"pubsub.cluster.listen", taken}},
 		"master key is not one": {func(data string) []string {
 			return []string{"--data", data, "--config", write(t, "sumun.yaml", "master_key_file: "+file+"\n")}
 		}, []string{"master key", file}},

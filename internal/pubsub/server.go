@@ -36,7 +36,7 @@ func startServer(cfg ClusterConfig, log *slog.Logger) (*server.Server, []nats.Op
 		if err := cluster(o, cfg); err != nil {
 			return nil, nil, err
 		}
-		if err := portFree(cfg.Listen); err != nil {
+		if err := cfg.CheckPort(); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -93,9 +93,12 @@ func (o onlyUs) Check(c server.ClientAuthentication) bool {
 	return subtle.ConstantTimeCompare([]byte(c.GetOpts().Password), []byte(o)) == 1
 }
 
-// portFree says in one line what the server would only log.
-func portFree(address string) error {
-	l, err := net.Listen("tcp", address)
+// CheckPort says in one line what the server would only log: that the port for the other nodes cannot be had.
+func (c ClusterConfig) CheckPort() error {
+	if c.Listen == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("pubsub.cluster.listen: %w; another program uses this port, or the address is not this machine's", err)
 	}

@@ -17,7 +17,7 @@ const (
 	readFeed = `SELECT seq, kind, hash, epoch, keep_until FROM revocations WHERE seq >= $1 ORDER BY seq`
 )
 
-// pollEvery is how soon a node learns what another has revoked.
+// pollEvery is how soon a node learns what another has revoked, when nobody wakes it.
 const pollEvery = 250 * time.Millisecond
 
 // revocationLifetime is how long a revocation is kept: until the last access token it could concern is dead. That is the
@@ -36,6 +36,8 @@ type feed struct {
 	db      *sqldb.DB
 	clock   func() time.Time
 	revoked *auth.RevocationSet
+	wakes   wakes
+	untold  atomic.Bool // this node has appended since it last had the others told
 
 	turn    chan struct{} // of size 1: full while somebody reads it
 	last    entry         // whose turn it is may touch it
@@ -43,7 +45,9 @@ type feed struct {
 }
 
 func newFeed(db *sqldb.DB, clock func() time.Time) *feed {
-	return &feed{db: db, clock: clock, revoked: auth.NewRevocationSet(clock), turn: make(chan struct{}, 1)}
+	return &feed{
+		db: db, clock: clock, revoked: auth.NewRevocationSet(clock), wakes: newWakes(), turn: make(chan struct{}, 1),
+	}
 }
 
 // append appends revocations to the feed in the caller's transaction and returns them with the time until which they are
@@ -71,38 +75,64 @@ func (f *feed) append(ctx context.Context, tx sqldb.Tx, revocations ...auth.Revo
 	if _, err := tx.ExecContext(ctx, insert.String(), args...); err != nil {
 		return nil, fmt.Errorf("write feed: %w", err)
 	}
+	f.untold.Store(true)
 	return revocations, nil
 }
 
-// pull adds to the set what is new in the feed. When the last entry seen has gone, it was swept, or the database was restored
-// or failed over to a copy that lacks it and its number may be another's by now: then the feed is read from its beginning.
-// Entries already in the set stay: what was revoked does not come back to life.
-func (f *feed) pull(ctx context.Context) error {
+// committed adds revocations that this node has written to its set, and has the other nodes told.
+func (f *feed) committed(revocations []auth.Revocation) {
+	f.revoked.Add(revocations...)
+	if len(revocations) > 0 {
+		f.tell()
+	}
+}
+
+// apply is pull for who may have written what is new. That a poll was faster, or that the feed cannot be read just now, does not
+// keep the other nodes from being told.
+func (f *feed) apply(ctx context.Context) error {
+	grown, err := f.pull(ctx)
+	if grown || f.untold.Load() {
+		f.tell()
+	}
+	return err
+}
+
+// tell has the other nodes told that the feed has grown.
+func (f *feed) tell() {
+	f.untold.Store(false)
+	f.wakes.grown()
+}
+
+// pull adds to the set what is new in the feed, and reports whether anything was. When the last entry seen has gone, it was
+// swept, or the database was restored or failed over to a copy that lacks it and its number may be another's by now: then the
+// feed is read from its beginning. Entries already in the set stay: what was revoked does not come back to life.
+func (f *feed) pull(ctx context.Context) (grown bool, err error) {
 	select {
 	case f.turn <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the feed: %w", context.Cause(ctx))
+		return false, fmt.Errorf("wait for the feed: %w", context.Cause(ctx))
 	}
 	defer func() { <-f.turn }()
 	at := f.clock()
 	entries, err := sqldb.All(ctx, f.db.Reader(), scanEntry, readFeed, f.last.seq)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if f.last.seq > 0 && (len(entries) == 0 || entries[0] != f.last) {
 		if entries, err = sqldb.All(ctx, f.db.Reader(), scanEntry, readFeed, 0); err != nil {
-			return err
+			return false, err
 		}
 		f.last = entry{}
 	}
 	for _, e := range entries {
 		if e != f.last {
 			f.revoked.Add(e.Revocation)
+			grown = true
 		}
 		f.last = e
 	}
 	f.freshAt.Store(sqldb.Micros(at))
-	return nil
+	return grown, nil
 }
 
 // age is how long ago this node last read the feed; zero before it first did.

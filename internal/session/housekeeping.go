@@ -72,6 +72,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for _, t := range append(s.store.tasks(), task{"follow the revocation feed", pollEvery, s.follow}) {
 		wg.Go(func() { s.repeatTask(ctx, t) })
 	}
+	wg.Go(func() { s.exchangeWakes(ctx) })
 	wg.Wait()
 	return nil
 }
@@ -133,7 +134,8 @@ func (s sqlStore) settleThefts(ctx context.Context) error {
 func (s *Service) follow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
-	return s.feed.pull(ctx)
+	_, err := s.feed.pull(ctx)
+	return err
 }
 
 // sweep removes what has expired, in small batches.

@@ -120,7 +120,7 @@ func scanIntent(r sqldb.Row) (i intent, err error) {
 
 // apply carries out what has been decided and not been carried out, by whichever node.
 func (s *redisStore) apply(ctx context.Context) error {
-	return errors.Join(s.feed.pull(ctx), s.applyPending(ctx))
+	return errors.Join(s.feed.apply(ctx), s.applyPending(ctx))
 }
 
 func (s *redisStore) applyPending(ctx context.Context) error {
@@ -218,7 +218,7 @@ func (s *redisStore) revokeLate(ctx context.Context, i intent, ended []string) e
 	if err != nil {
 		return fmt.Errorf("revoke what an intent ended: %w", err)
 	}
-	s.feed.revoked.Add(revocations...)
+	s.feed.committed(revocations)
 	return nil
 }
 

@@ -25,7 +25,7 @@ var files embed.FS
 // Migrations are the tables of this package.
 var Migrations = sqldb.Migrations{Name: "session", FS: files}
 
-// Deps are what a Service works with. All are required, except Redis and Metrics.
+// Deps are what a Service works with. All are required, except Redis, Wakes and Metrics.
 type Deps struct {
 	DB      *sqldb.DB
 	Redis   *redisdb.DB // where Config.Store asks for it
@@ -33,6 +33,7 @@ type Deps struct {
 	Tokens  *token.Service
 	Audit   *audit.Log
 	Mail    *mail.Queue
+	Wakes   Wakes // without it, other nodes are polled only
 	Clock   func() time.Time
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -78,7 +79,7 @@ func (s *Service) Load(ctx context.Context) error {
 	if _, err := s.deps.Keyring.Current(ctx, MACPurpose); err != nil {
 		return fmt.Errorf("load sessions: %w", err)
 	}
-	if err := s.feed.pull(ctx); err != nil {
+	if _, err := s.feed.pull(ctx); err != nil {
 		return fmt.Errorf("load sessions: %w", err)
 	}
 	return nil
@@ -100,7 +101,8 @@ func (s *Service) Apply(ctx context.Context) error {
 func (s *Service) Revocations() *auth.RevocationSet { return s.feed.revoked }
 
 // End ends one session of the subject, and its grants. Before it returns this node refuses the session's access tokens;
-// other nodes follow within one poll of the feed. Another person's session is ErrNotFound like one that does not exist.
+// other nodes follow when they are woken, or with their next poll of the feed. Another person's session is ErrNotFound like one
+// that does not exist.
 func (s *Service) End(ctx context.Context, subject, id string, reason Reason) error {
 	if _, err := ParseID(id); err != nil {
 		return err

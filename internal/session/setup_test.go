@@ -99,7 +99,7 @@ type node struct {
 }
 
 // newNode starts a process whose clock is now, with the master key that all nodes share.
-func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time) *node {
+func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time, with ...func(*session.Deps)) *node {
 	t.Helper()
 	db, log := p.db, slog.New(slog.DiscardHandler)
 	ctx := t.Context()
@@ -112,10 +112,14 @@ func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time) *
 	queue, err := mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Clock: now, Log: log})
 	must(t, err)
 	registry := prometheus.NewRegistry()
-	s, err := session.New(cfg, session.Deps{
+	deps := session.Deps{
 		DB: db, Redis: p.redis, RedisPrefix: p.prefix, Keyring: keys, Tokens: tokens, Audit: audit.New(audit.DefaultConfig(), now), Mail: queue,
 		Clock: now, Log: log, Metrics: registry,
-	})
+	}
+	for _, change := range with {
+		change(&deps)
+	}
+	s, err := session.New(cfg, deps)
 	must(t, err)
 	must(t, s.Load(ctx))
 	verifier, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: s.Revocations(), Clock: now})

@@ -290,7 +290,7 @@ func (s *redisStore) end(ctx context.Context, e ending) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s.feed.revoked.Add(revocations...)
+	s.feed.committed(revocations)
 	s.applySoon(ctx)
 	return len(ids), nil
 }
@@ -396,7 +396,7 @@ func (s *redisStore) settleOne(ctx context.Context, subject string, m settlement
 	if err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
-	s.feed.revoked.Add(revocations...)
+	s.feed.committed(revocations)
 	s.deps.Mail.Wake()
 	return s.carryOutMark(ctx, subject, m.id)
 }

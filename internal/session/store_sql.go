@@ -211,7 +211,7 @@ func (s sqlStore) end(ctx context.Context, e ending) (ended int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	s.feed.revoked.Add(revocations...)
+	s.feed.committed(revocations)
 	return ended, nil
 }
 
@@ -246,7 +246,7 @@ func (s sqlStore) endIn(ctx context.Context, tx sqldb.Tx, e ending) (int, []auth
 }
 
 // apply has nothing to do but to read the feed, which every store has in SQL.
-func (s sqlStore) apply(ctx context.Context) error { return s.feed.pull(ctx) }
+func (s sqlStore) apply(ctx context.Context) error { return s.feed.apply(ctx) }
 
 func (s sqlStore) tasks() []task {
 	return []task{{"settle thefts", settleEvery, s.settleThefts}, {"sweep sessions", sweepEvery, s.sweep}}

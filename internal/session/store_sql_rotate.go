@@ -139,7 +139,7 @@ func (s sqlStore) settle(ctx context.Context, m mark) error {
 	if err != nil {
 		return fmt.Errorf("settle theft: %w", err)
 	}
-	s.feed.revoked.Add(revocations...)
+	s.feed.committed(revocations)
 	s.deps.Mail.Wake()
 	return nil
 }
