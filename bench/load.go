@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -76,13 +77,13 @@ func (o outcome) perSecond() float64 { return float64(len(o.latencies)) / o.elap
 func (o outcome) quantile(q float64) time.Duration { return quantile(o.latencies, q) }
 
 // quantile expects ascending values; without any it is 0.
-func quantile(sorted []time.Duration, q float64) time.Duration {
-	if len(sorted) == 0 {
-		return 0
+func quantile[T cmp.Ordered](ascending []T, q float64) (value T) {
+	if len(ascending) == 0 {
+		return value
 	}
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+	return ascending[min(int(q*float64(len(ascending))), len(ascending)-1)]
 }
 
-func median(values []time.Duration) time.Duration {
+func median[T cmp.Ordered](values []T) T {
 	return quantile(slices.Sorted(slices.Values(values)), 0.5)
 }

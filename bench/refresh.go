@@ -6,19 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 )
 
+// sessionsEach keeps accounts below the limit of sessions per person.
+const sessionsEach = 50
+
+// The cheapest hash that the configuration allows, for benchmarks that sign in only to prepare.
 const (
-	warmUp = 2 * time.Second
-	// sessionsEach keeps accounts below the limit of sessions per person.
-	sessionsEach = 50
+	cheapMemory = "SUMUN_PASSWORDS_ARGON2ID_MEMORY=7168"
+	cheapTime   = "SUMUN_PASSWORDS_ARGON2ID_TIME=1"
 )
 
-// cheapPasswords are for benchmarks that sign in only to prepare. They are the least that the configuration allows.
-var cheapPasswords = []string{"SUMUN_PASSWORDS_ARGON2ID_MEMORY=7168", "SUMUN_PASSWORDS_ARGON2ID_TIME=1"}
-
-// user is a virtual user, who refreshes sessions in turn.
+// user is a virtual user, who refreshes sessions in turn over one connection.
 type user struct {
 	client *client
 	tokens []string
@@ -35,13 +34,6 @@ func (u *user) refresh() (err error) {
 // users signs in so many sessions and shares them out.
 func (b *bench) users(ctx context.Context, in *installation, s *server, sessions int) ([]*user, error) {
 	users := make([]*user, b.clients)
-	for i := range users {
-		c, err := dial(ctx, s.public)
-		if err != nil {
-			return nil, err
-		}
-		users[i] = &user{client: c}
-	}
 	var who account
 	for i := range sessions {
 		if i%sessionsEach == 0 {
@@ -50,19 +42,26 @@ func (b *bench) users(ctx context.Context, in *installation, s *server, sessions
 				return nil, err
 			}
 		}
+		if i < len(users) {
+			c, err := s.dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			users[i] = &user{client: c}
+		}
 		u := users[i%len(users)]
-		token, err := u.client.signIn(&who)
+		t, err := u.client.signIn(&who)
 		if err != nil {
 			return nil, err
 		}
-		u.tokens = append(u.tokens, token)
+		u.tokens = append(u.tokens, t.Refresh)
 	}
 	return users, nil
 }
 
 // refresh measures the rotation of refresh tokens over HTTP.
 func (b *bench) refresh(ctx context.Context) (results []result, err error) {
-	in, err := b.install(ctx, cheapPasswords...)
+	in, err := b.install(ctx, cheapMemory, cheapTime)
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +76,8 @@ func (b *bench) refresh(ctx context.Context) (results []result, err error) {
 		return nil, err
 	}
 	do := func(worker int) error { return users[worker].refresh() }
-	l := load{workers: b.clients, rate: b.rate, duration: warmUp}
-	if _, err := drive(ctx, l, do); err != nil {
+	l := load{workers: b.clients, rate: b.rate, duration: b.duration / 5}
+	if _, err := drive(ctx, l, do); err != nil { // to warm up
 		return nil, err
 	}
 	l.duration = b.duration

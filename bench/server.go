@@ -105,7 +105,15 @@ func (in *installation) addAccount(ctx context.Context, email string) error {
 type server struct {
 	public, ops string // host:port
 	readyAfter  time.Duration
-	stop        func() // ends the process and waits for that
+	end         func() // ends the process and waits for that
+	conns       []net.Conn
+}
+
+func (s *server) stop() {
+	for _, c := range s.conns {
+		_ = c.Close() // all has been read
+	}
+	s.end()
 }
 
 // serve starts the program and returns when it is ready. Its log goes to a file in the data folder, at the default level.
@@ -136,7 +144,7 @@ func (in *installation) serve(ctx context.Context) (*server, error) {
 		defer close(ended)
 		_ = c.Wait() // told to stop, or what went wrong is in the log
 	}()
-	s.stop = func() { cancel(); <-ended }
+	s.end = func() { cancel(); <-ended }
 	if err := s.untilReady(ctx, ended); err != nil {
 		s.stop()
 		text, _ := os.ReadFile(log.Name())
@@ -198,7 +206,7 @@ func (s *server) get(ctx context.Context, path string, into io.Writer) error {
 	return err
 }
 
-// metric reads a metric without labels.
+// metric reads a metric, named with its labels if it has any.
 func (s *server) metric(ctx context.Context, name string) (float64, error) {
 	var text bytes.Buffer
 	if err := s.get(ctx, "/metrics", &text); err != nil {

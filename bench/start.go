@@ -11,8 +11,8 @@ const (
 	// A server is idle when it had nothing to do for so long.
 	idle = 10 * time.Second
 	// After load, its memory has settled when it has not fallen for settled; after settleWithin at the latest.
-	settled      = 15 * time.Second
-	settleWithin = 3 * time.Minute
+	settled      = 30 * time.Second
+	settleWithin = 2 * time.Minute
 )
 
 // start measures the time from starting the process until /readyz answers 200.

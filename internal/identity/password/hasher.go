@@ -220,7 +220,7 @@ func (h *Hasher) register(reg prometheus.Registerer) error {
 		h.hashes,
 		gauge("hashes_in_use", "Password hashes that run.", func() float64 { return float64(len(h.gate.slots) + len(h.foreign.slots)) }),
 		gauge("hashes_queued", "Password hashes that wait for a slot.", func() float64 { return float64(h.gate.waiting.Load() + h.foreign.waiting.Load()) }),
-		gauge("hash_slots", "Password hashes that may run at once.", func() float64 { return float64(cap(h.gate.slots) + cap(h.foreign.slots)) }),
+		gauge("hash_slots", "Password hashes of today's kind that may run at once.", func() float64 { return float64(cap(h.gate.slots)) }),
 		gauge("failure_seconds", "Time to which failed password checks are drawn out.", pace),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: prefix + "hashes_refused_total", Help: "Password hashes refused because too many ran and waited.",
