@@ -27,6 +27,15 @@ func Token(r *http.Request) (string, error) {
 	return token, nil
 }
 
+// VerifyRequest is [Verifier.Verify] for the token of a request. What a request must bring besides the token is checked here.
+func (v *Verifier) VerifyRequest(r *http.Request) (*Claims, error) {
+	token, err := Token(r)
+	if err != nil {
+		return nil, err
+	}
+	return v.Verify(r.Context(), token)
+}
+
 // isToken68 reports whether s has the syntax of b64token (RFC 6750 section 2.1).
 func isToken68(s string) bool {
 	body := strings.TrimRight(s, "=")
@@ -44,12 +53,7 @@ func isToken68(s string) bool {
 // Others get the status and challenge of RFC 6750 and a problem document (RFC 9457) with the permanent code.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token, err := Token(r)
-		if err != nil {
-			refuse(w, err)
-			return
-		}
-		claims, err := v.Verify(r.Context(), token)
+		claims, err := v.VerifyRequest(r)
 		if err != nil {
 			refuse(w, err)
 			return

@@ -73,11 +73,7 @@ func requireAccessToken(api huma.API, verifier *auth.Verifier) func(huma.Context
 }
 
 func verified(r *http.Request, verifier *auth.Verifier) (*auth.Claims, error) {
-	token, err := auth.Token(r)
-	if err != nil {
-		return nil, refusal(err)
-	}
-	claims, err := verifier.Verify(r.Context(), token)
+	claims, err := verifier.VerifyRequest(r)
 	if err != nil {
 		return nil, refusal(err)
 	}
