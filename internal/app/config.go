@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/password"
@@ -55,6 +56,7 @@ type Config struct {
 	Passwords password.Config `yaml:"passwords" doc:"How passwords are kept, and what is asked of a new one."`
 	Identity  identity.Config `yaml:"identity" doc:"Accounts, and the limits on guessing."`
 	Mail      mail.Config     `yaml:"mail" doc:"How mail leaves."`
+	Gateway   gateway.Config  `yaml:"gateway" doc:"Which requests go where, and what is asked of them on the way. It takes effect as soon as the file has changed, without a restart."`
 	Audit     audit.Config    `yaml:"audit" doc:"The trail of who did what to which account."`
 }
 
@@ -72,6 +74,7 @@ func DefaultConfig() Config {
 		HTTP: httpd.DefaultConfig(), SQL: sqldb.DefaultConfig(), Keyring: keyring.DefaultConfig(),
 		Pubsub: pubsub.DefaultConfig(), Tokens: token.DefaultConfig(), Sessions: session.DefaultConfig(), Passwords: password.DefaultConfig(),
 		Identity: identity.DefaultConfig(), Mail: mail.DefaultConfig(), Audit: audit.DefaultConfig(),
+		Gateway: gateway.DefaultConfig(),
 	}
 }
 

@@ -36,7 +36,7 @@ func identityModule() module {
 		migrations: []sqldb.Migrations{
 			audit.Migrations, mail.Migrations, token.Migrations, session.Migrations, identity.Migrations,
 		},
-		build: func(f *foundation) (*unit, error) {
+		build: func(f *foundation, _ []*unit) (*unit, error) {
 			s, err := newIdentity(f)
 			if err != nil {
 				return nil, err
@@ -131,8 +131,9 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 		mailboxToken = rand.Text()
 	}
 	return &unit{
-		verifier: verifier,
-		pages:    s.pages,
+		verifier:  verifier,
+		staleness: s.sessions.RevocationsAge,
+		pages:     s.pages,
 		mount: func(mux *http.ServeMux, api huma.API) {
 			s.tokens.Mount(mux)
 			s.pages.Mount(mux)

@@ -135,6 +135,9 @@ func (f *feed) pull(ctx context.Context) (grown bool, err error) {
 	return grown, nil
 }
 
+// RevocationsAge is how long ago this node last read what has been revoked; zero before it first did.
+func (s *Service) RevocationsAge() time.Duration { return s.feed.age() }
+
 // age is how long ago this node last read the feed; zero before it first did.
 func (f *feed) age() time.Duration {
 	fresh := f.freshAt.Load()
