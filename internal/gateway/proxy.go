@@ -68,8 +68,8 @@ func (p *proxy) Forward(w http.ResponseWriter, r *http.Request, o Options) error
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failed = err },
 	}
 	reverse.ServeHTTP(w, r)
-	if failed != nil && !errors.Is(failed, context.Canceled) {
-		return ErrUnreachable.Wrap(failed)
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](failed); failed == nil || tooLarge || errors.Is(failed, context.Canceled) {
+		return failed
 	}
-	return failed
+	return ErrUnreachable.Wrap(failed)
 }
