@@ -383,7 +383,7 @@ func testParallelTheftsAreSettledOnce(t *testing.T, p *place) {
 func testClocksDisagree(t *testing.T, p *place) {
 	c := newClock()
 	early := newNode(t, p, session.DefaultConfig(), c.now)
-	late := newNode(t, p.again(t), session.DefaultConfig(), func() time.Time { return c.now().Add(5 * time.Second) })
+	late := newNode(t, p.again(t), session.DefaultConfig(), func() time.Time { return c.now().Add(5 * time.Second) }, storeAt(c.now))
 	presented := early.signIn(t, session.Start{}).Tokens.Refresh
 	for i := range 6 {
 		first, second := early, late

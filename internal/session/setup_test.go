@@ -114,7 +114,7 @@ func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time, w
 	registry := prometheus.NewRegistry()
 	deps := session.Deps{
 		DB: db, Redis: p.redis, RedisPrefix: p.prefix, Keyring: keys, Tokens: tokens, Audit: audit.New(audit.DefaultConfig(), now), Mail: queue,
-		Clock: now, Log: log, Metrics: registry,
+		Clock: now, Log: log, Metrics: registry, StoreClock: now,
 	}
 	for _, change := range with {
 		change(&deps)
@@ -125,6 +125,11 @@ func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time, w
 	verifier, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: s.Revocations(), Clock: now})
 	must(t, err)
 	return &node{Service: s, place: p, verifier: verifier, metrics: registry}
+}
+
+// storeAt says what the store's clock shows, where that is not what the node believes.
+func storeAt(now func() time.Time) func(*session.Deps) {
+	return func(d *session.Deps) { d.StoreClock = now }
 }
 
 // test has nodes, clocks and people of its own in a place that it shares with the tests before it.
