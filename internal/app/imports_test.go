@@ -44,8 +44,9 @@ func mayImport() map[string][]string {
 		"internal/token":             domain(),
 		"internal/session":           domain("internal/token"),
 		"internal/web":               domain(),
-		"internal/gateway":           domain("internal/gateway/stage"),
+		"internal/gateway":           domain("internal/gateway/stage", "internal/gateway/upstream"),
 		"internal/gateway/stage":     domain(),
+		"internal/gateway/upstream":  {"internal/fault"},
 		"internal/identity":          domain("internal/session", "internal/token", "internal/web", "internal/identity/password"),
 		"internal/identity/password": {"internal/fault", "internal/keyring"},
 
