@@ -26,7 +26,6 @@ import (
 // publicJWK writes the tests' key of an algorithm the way an issuer does.
 func publicJWK(tb testing.TB, algorithm, kid string) map[string]any {
 	tb.Helper()
-	b64 := base64.RawURLEncoding.EncodeToString
 	m := map[string]any{"kid": kid, "alg": algorithm, "use": "sig"}
 	switch k := signers()[algorithm].Public().(type) {
 	case *ecdsa.PublicKey:
@@ -51,6 +50,8 @@ func document(tb testing.TB, keys ...map[string]any) string {
 	}
 	return string(b)
 }
+
+func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 // remote is an issuer without a network, so that synctest can move the time.
 type remote struct {
