@@ -48,3 +48,12 @@ func RestoreSnapshot(v *Verifier, body []byte) error {
 	}
 	return v.restore(&snap)
 }
+
+// HeaderAlgorithm is what a token says it is signed with.
+func HeaderAlgorithm(raw string) (string, error) {
+	s, err := open(raw)
+	if err != nil {
+		return "", err
+	}
+	return s.algorithm, nil
+}
