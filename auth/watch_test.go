@@ -130,7 +130,7 @@ func TestVerifierWatch(t *testing.T) {
 		if expiring.Err() != nil {
 			t.Error("expired within the leeway")
 		}
-		time.Sleep(31 * time.Second)
+		time.Sleep(61 * time.Second)
 		if err := context.Cause(expiring); !errors.Is(err, auth.ErrExpired) {
 			t.Errorf("expired: %v", err)
 		}
