@@ -37,7 +37,7 @@ func TestCacheIsBeatenBy(t *testing.T) {
 		happens func(*clock, *auth.RevocationSet, *counting)
 		want    error
 	}{
-		"expiry": {func(c *clock, _ *auth.RevocationSet, _ *counting) { c.advance(15*time.Minute) }, auth.ErrExpired},
+		"expiry": {func(c *clock, _ *auth.RevocationSet, _ *counting) { c.advance(15 * time.Minute) }, auth.ErrExpired},
 		"revocation of the session": {func(_ *clock, s *auth.RevocationSet, _ *counting) {
 			s.Add(revocation(auth.RevokeSession, "session-1", 0, now.Add(time.Hour)))
 		}, auth.ErrRevoked},
