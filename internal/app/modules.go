@@ -40,7 +40,9 @@ type unit struct {
 	// staleness is how old the verifier's knowledge of what has been revoked is.
 	staleness func() time.Duration
 	pages     *web.Renderer
-	load      func(ctx context.Context) error // what must be in memory before traffic is served
+	// crossOrigin are the patterns that other origins may call with unsafe methods.
+	crossOrigin []string
+	load        func(ctx context.Context) error // what must be in memory before traffic is served
 	// front stands before the public routes of the other units, which are own; nil where there are none.
 	front func(own http.Handler) (http.Handler, error)
 	// notes are what operators should know although traffic is served.

@@ -23,6 +23,7 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 	}}
 	var own http.Handler // nil where no unit has routes
 	var render func(http.ResponseWriter, *http.Request, *fault.Fault)
+	var crossOrigin []string
 	for _, u := range n.units {
 		if u.mount == nil {
 			continue
@@ -30,6 +31,7 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 		own = mux
 		api.UseMiddleware(requireAccessToken(api, u.verifier))
 		u.mount(mux, api)
+		crossOrigin = append(crossOrigin, u.crossOrigin...)
 	}
 	for _, u := range n.units {
 		if u.pages == nil || render != nil {
@@ -43,7 +45,7 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 	cfg := n.cfg.HTTP
 	cfg.TrustedOrigins = append(slices.Clone(cfg.TrustedOrigins), n.cfg.issuerOrigin()) // a proxy may have rewritten Host
 	if own != nil {
-		own = httpd.Guard(cfg)(httpd.Routes(mux, render))
+		own = httpd.Guard(cfg, crossOrigin...)(httpd.Routes(mux, render))
 	}
 	public, err := n.front(own)
 	if err != nil {
