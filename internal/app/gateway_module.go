@@ -33,7 +33,7 @@ func gatewayModule() module {
 				errs = append(errs, errors.New("issuer: empty, and the identity module is not part of this process; "+
 					"give the public address that it has"))
 			}
-			if cfg.Gateway.UsesIdentity() && cfg.Gateway.IdentityURL == "" {
+			if cfg.Gateway.UsesIdentity() && !cfg.Gateway.KnowsIdentity() {
 				errs = append(errs, errors.New("gateway.identity_url: empty, and the identity module is not part of this process; "+
 					"give where it serves, such as http://10.0.0.5:8080, or set gateway.default_routes to false"))
 			}
