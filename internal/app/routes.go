@@ -23,9 +23,11 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 		Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The access_token of a sign-in or a refresh.",
 	}}
 	var render func(http.ResponseWriter, *http.Request, *fault.Fault)
+	var crossOrigin []string
 	for _, u := range n.units {
 		api.UseMiddleware(requireAccessToken(api, u.verifier))
 		u.mount(mux, api)
+		crossOrigin = append(crossOrigin, u.crossOrigin...)
 	}
 	for _, u := range n.units {
 		if u.pages == nil || render != nil {
@@ -38,7 +40,7 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 	}
 	cfg := n.cfg.HTTP
 	cfg.TrustedOrigins = append(slices.Clone(cfg.TrustedOrigins), n.cfg.issuerOrigin()) // a proxy may have rewritten Host
-	return httpd.Chain(n.log, n.metrics, cfg)(httpd.Routes(mux, render)), nil
+	return httpd.Chain(n.log, n.metrics, cfg, crossOrigin...)(httpd.Routes(mux, render)), nil
 }
 
 func (n *node) newOpsRoutes() http.Handler {
