@@ -38,7 +38,7 @@ func identityModule() module {
 			audit.Migrations, mail.Migrations, token.Migrations, session.Migrations, identity.Migrations,
 			oidc.Migrations,
 		},
-		build: func(f *foundation) (*unit, error) {
+		build: func(f *foundation, _ []*unit) (*unit, error) {
 			s, err := newIdentity(f)
 			if err != nil {
 				return nil, err
@@ -144,6 +144,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 		verifier:    verifier,
 		pages:       s.pages,
 		crossOrigin: oidc.CrossOrigin(),
+		staleness:   s.sessions.RevocationsAge,
 		mount: func(mux *http.ServeMux, api huma.API) {
 			s.tokens.Mount(mux)
 			s.pages.Mount(mux)
