@@ -95,25 +95,32 @@ func answers(text string) struct {
 func TestHostileWithinTheAnswer(t *testing.T) {
 	t.Parallel()
 	for name, behave := range map[string]func(c *rawConn){
-		"too short":             func(c *rawConn) { c.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello") },
-		"too short, half-close": func(c *rawConn) { c.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"); _ = c.CloseWrite(); c.hang() },
-		"hangs":                 func(c *rawConn) { c.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"); c.hang() },
-		"resets":                func(c *rawConn) { c.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"); c.reset() },
-		"no last chunk":         func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n") },
-		"cut chunk":             func(c *rawConn) { c.send(chunked + "9\r\nhello") },
-		"chunk hangs":           func(c *rawConn) { c.send(chunked + "9\r\nhello"); c.hang() },
-		"cut size":              func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n1") },
-		"size is no number":     func(c *rawConn) { c.send(chunked + "5\r\nhello\r\nxyz\r\n"); c.hang() },
-		"size is signed":        func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n+1\r\na\r\n0\r\n\r\n"); c.hang() },
-		"size is 0x":            func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n0x1\r\na\r\n0\r\n\r\n"); c.hang() },
-		"size overflows":        func(c *rawConn) { c.send(chunked + "5\r\nhello\r\nfffffffffffffffff\r\na"); c.hang() },
-		"size has two words":    func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n1 1\r\na\r\n0\r\n\r\n"); c.hang() },
-		"chunk is longer":       func(c *rawConn) { c.send(chunked + "5\r\nhello!\r\n0\r\n\r\n"); c.hang() },
-		"bare LF after size":    func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n1\na\r\n0\r\n\r\n"); c.hang() },
-		"bare LF after chunk":   func(c *rawConn) { c.send(chunked + "5\r\nhello\n0\r\n\r\n"); c.hang() },
-		"endless extension":     func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n1;" + strings.Repeat("a", 1<<16)); c.hang() },
-		"endless trailer":       func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n0\r\n" + strings.Repeat("A: b\r\n", 1<<14)); c.hang() },
-		"malformed trailer":     func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n0\r\nA : b\r\n\r\n"); c.hang() },
+		"too short": func(c *rawConn) { c.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello") },
+		"too short, half-close": func(c *rawConn) {
+			c.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+			_ = c.CloseWrite()
+			c.hang()
+		},
+		"hangs":               func(c *rawConn) { c.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"); c.hang() },
+		"resets":              func(c *rawConn) { c.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"); c.reset() },
+		"no last chunk":       func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n") },
+		"cut chunk":           func(c *rawConn) { c.send(chunked + "9\r\nhello") },
+		"chunk hangs":         func(c *rawConn) { c.send(chunked + "9\r\nhello"); c.hang() },
+		"cut size":            func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n1") },
+		"size is no number":   func(c *rawConn) { c.send(chunked + "5\r\nhello\r\nxyz\r\n"); c.hang() },
+		"size is signed":      func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n+1\r\na\r\n0\r\n\r\n"); c.hang() },
+		"size is 0x":          func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n0x1\r\na\r\n0\r\n\r\n"); c.hang() },
+		"size overflows":      func(c *rawConn) { c.send(chunked + "5\r\nhello\r\nfffffffffffffffff\r\na"); c.hang() },
+		"size has two words":  func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n1 1\r\na\r\n0\r\n\r\n"); c.hang() },
+		"chunk is longer":     func(c *rawConn) { c.send(chunked + "5\r\nhello!\r\n0\r\n\r\n"); c.hang() },
+		"bare LF after size":  func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n1\na\r\n0\r\n\r\n"); c.hang() },
+		"bare LF after chunk": func(c *rawConn) { c.send(chunked + "5\r\nhello\n0\r\n\r\n"); c.hang() },
+		"endless extension":   func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n1;" + strings.Repeat("a", 1<<16)); c.hang() },
+		"endless trailer": func(c *rawConn) {
+			c.send(chunked + "5\r\nhello\r\n0\r\n" + strings.Repeat("A: b\r\n", 1<<14))
+			c.hang()
+		},
+		"malformed trailer": func(c *rawConn) { c.send(chunked + "5\r\nhello\r\n0\r\nA : b\r\n\r\n"); c.hang() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

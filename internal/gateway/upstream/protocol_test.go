@@ -197,7 +197,9 @@ func TestHostileHTTP2(t *testing.T) {
 	}
 }
 
-func itoa(n int) string { return string([]byte{byte('0' + n/100), byte('0' + n/10%10), byte('0' + n%10)}) }
+func itoa(n int) string {
+	return string([]byte{byte('0' + n/100), byte('0' + n/10%10), byte('0' + n%10)})
+}
 
 // upgrade asks for another protocol, with bytes of it right behind.
 func upgrade(t *testing.T, g *gateway) (net.Conn, *bufio.Reader) {

@@ -180,7 +180,10 @@ func TestNeverAllAreEjected(t *testing.T) {
 func TestRetryBudget(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	bad := handler(t, func(w http.ResponseWriter, _ *http.Request) { asked.Add(1); w.WriteHeader(http.StatusServiceUnavailable) })
+	bad := handler(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
 	cfg := testConfig(bad.URL)
 	cfg.Retry.Attempts, cfg.Retry.Base, cfg.Retry.Budget, cfg.Retry.Burst = 5, 0, 0.1, 5
 	cfg.Breaker = upstream.Breaker{}

@@ -163,4 +163,3 @@ func until(t *testing.T, what string, condition func() bool) {
 		}
 	}
 }
-
