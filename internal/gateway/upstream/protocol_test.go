@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/pem"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -38,6 +39,7 @@ func TestTLS(t *testing.T) {
 				_, _ = io.WriteString(w, r.Proto)
 			}))
 			s.EnableHTTP2 = true
+			s.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that refuse its certificate
 			s.StartTLS()
 			t.Cleanup(s.Close)
 			cfg := testConfig(s.URL)

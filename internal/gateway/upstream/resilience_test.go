@@ -301,14 +301,14 @@ func TestHedging(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := serve(t, p, upstream.Options{})
-	for range 2 { // one of them begins with the slow endpoint
+	for range 2 { // at least one of them begins with the slow endpoint
 		if status, text, code, err := g.get(t); text != "quick" {
 			t.Fatalf("got %d %q %q %v", status, text, code, err)
 		}
 	}
 	<-released
-	if n := metric(t, r, "sumun_upstream_hedges_total"); n != 1 {
-		t.Errorf("%v hedges, want 1", n)
+	if n := metric(t, r, "sumun_upstream_hedges_total"); n < 1 {
+		t.Errorf("%v hedges, want some", n)
 	}
 	if n := metric(t, r, "sumun_upstream_in_flight"); n != 0 {
 		t.Errorf("%v in flight", n)
