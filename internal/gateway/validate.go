@@ -41,6 +41,12 @@ func (c Config) checkSwitches() error {
 	if c.Staleness < time.Second || c.Staleness > time.Hour {
 		errs = append(errs, fmt.Errorf("staleness: %s is outside 1s to 1h; use 30s", c.Staleness))
 	}
+	if (c.Feed.ClientID == "") != (c.Feed.ClientSecret == "") {
+		errs = append(errs, errors.New("feed.client_id: it and client_secret go together; set both or neither"))
+	}
+	if c.Feed.Snapshot != "" && c.Feed.ClientID == "" {
+		errs = append(errs, fmt.Errorf("feed.snapshot: %q needs client_id and client_secret, under which it is sealed; set them, or leave it out", c.Feed.Snapshot))
+	}
 	for _, name := range c.StripHeaders {
 		if bare := strings.TrimSuffix(name, "*"); bare == "" || strings.Trim(bare, nameCharacters) != "" {
 			errs = append(errs, fmt.Errorf("strip_headers: %q is no name of a header; write it like X-User-*", name))
