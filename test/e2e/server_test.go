@@ -26,6 +26,9 @@ type server struct {
 	setupLink    string // "" when there is an administrator
 	startup      time.Duration
 
+	identity   *server // behind a gateway that is a process of its own; nil otherwise
+	gatewayOps string  // the operators' listener of that gateway
+
 	client         *http.Client
 	cmd            *exec.Cmd
 	stdout, stderr *output
