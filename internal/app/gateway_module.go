@@ -113,7 +113,7 @@ func (e *entrance) follow(ctx context.Context) error {
 	defer signal.Stop(hangUp)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	served := stampOf(e.from.file)
+	served := e.from.stamp // it may have changed since then
 	seen := served
 	for {
 		select {
