@@ -1,10 +1,13 @@
 package app_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sumunio/sumun/internal/web"
 )
 
 // Whoever starts from the example must be able to: it is loaded whole, and nothing in it is misspelt.
@@ -49,5 +52,34 @@ func TestGatewayMistakes(t *testing.T) {
 		if r.code != 1 || !strings.Contains(r.stderr, want) {
 			t.Errorf("exit code %d, nothing says %s:\n%s", r.code, want, r.stderr)
 		}
+	}
+}
+
+// A person whose form is refused on the way must read why, in their language.
+func TestGatewayFaultsHaveWords(t *testing.T) {
+	t.Parallel()
+	pages, err := web.New(web.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile("errors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []struct{ Code string }
+	if err := json.Unmarshal(content, &all); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, f := range all {
+		if strings.HasPrefix(f.Code, "gateway.") || strings.HasPrefix(f.Code, "upstream.") {
+			found++
+			if !pages.HasText("error." + f.Code) {
+				t.Errorf("%s has no words", f.Code)
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d codes were found", found)
 	}
 }
