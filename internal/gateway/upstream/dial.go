@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -72,8 +74,13 @@ type cutConn struct{ net.Conn }
 // Read implements io.Reader.
 func (c cutConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	return n, noEOF(err)
+	if err == io.EOF {
+		err = errCut
+	}
+	return n, err
 }
+
+var errCut = errors.New("TLS connection ended without notice")
 
 // load reads the files that are named.
 func (t TLS) load() (*tls.Config, error) {
