@@ -131,7 +131,8 @@ func (s *identityServices) newTransport(f *foundation) (mail.Transport, error) {
 // unit connects the services to the listeners. Its tokens are for Sumun itself: their audience is the issuer.
 func (s *identityServices) unit(f *foundation) (*unit, error) {
 	verifier, err := auth.New(auth.Config{
-		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Clock: f.clock,
+		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(),
+		Age: s.sessions.RevocationsAge, Clock: f.clock,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.policy.Close())
