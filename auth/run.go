@@ -76,13 +76,13 @@ func (v *Verifier) Run(ctx context.Context) error {
 func (v *Verifier) keepHouse(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	alarm, saved := false, time.Time{}
+	alarm, saved, began := false, time.Time{}, v.cfg.Clock()
 	for {
 		if v.remote != nil {
 			v.remote.refresh()
 		}
 		v.cfg.Revocations.Prune()
-		alarm = v.watchAge(ctx, alarm)
+		alarm = v.watchAge(ctx, began, alarm)
 		if now := v.cfg.Clock(); v.snapshot != nil && now.Sub(saved) >= v.snapshot.cfg.Every {
 			saved = now
 			if err := v.save(); err != nil {
@@ -112,12 +112,11 @@ func (v *Verifier) save() error {
 	return nil
 }
 
-// watchAge tells of the feed becoming stale, and fresh again, once each. A feed that was never read is no news: that it cannot be
-// read is logged where it fails.
-func (v *Verifier) watchAge(ctx context.Context, alarm bool) bool {
+// watchAge tells of the feed becoming stale, and fresh again, once each.
+func (v *Verifier) watchAge(ctx context.Context, began time.Time, alarm bool) bool {
 	age := v.Staleness()
 	stale := age > v.cfg.MaxStale
-	if stale == alarm || age == Unknown {
+	if stale == alarm || age == Unknown && v.needsNoFeed(began) {
 		return alarm
 	}
 	if stale {
@@ -129,6 +128,12 @@ func (v *Verifier) watchAge(ctx context.Context, alarm bool) bool {
 		v.cfg.OnStale(stale, age)
 	}
 	return stale
+}
+
+// needsNoFeed reports whether it is no news that the feed was never read: because there is none, which is logged where it is
+// found, or because there was no time yet.
+func (v *Verifier) needsNoFeed(began time.Time) bool {
+	return v.feed == nil || v.feed.absent.Load() || v.cfg.Clock().Sub(began) <= v.cfg.MaxStale
 }
 
 // Staleness returns how long ago everything that had been revoked was known here. [Unknown] means that it never was: no feed, or
