@@ -69,7 +69,8 @@ func (v *Verifier) Run(ctx context.Context) error {
 	}
 	v.keepHouse(ctx)
 	wg.Wait()
-	return v.save()
+	v.save(ctx)
+	return nil
 }
 
 // keepHouse does what is due, once a second.
@@ -85,9 +86,7 @@ func (v *Verifier) keepHouse(ctx context.Context) {
 		alarm = v.watchAge(ctx, began, alarm)
 		if now := v.cfg.Clock(); v.snapshot != nil && now.Sub(saved) >= v.snapshot.cfg.Every {
 			saved = now
-			if err := v.save(); err != nil {
-				v.cfg.Log.LogAttrs(ctx, slog.LevelError, "snapshot_not_written", slog.Any("error", err))
-			}
+			v.save(ctx)
 		}
 		select {
 		case <-ticker.C:
@@ -98,18 +97,17 @@ func (v *Verifier) keepHouse(ctx context.Context) {
 }
 
 // save writes the snapshot, unless there is nothing to write: an older one is better than none.
-func (v *Verifier) save() error {
+func (v *Verifier) save(ctx context.Context) {
 	if v.snapshot == nil {
-		return nil
+		return
 	}
 	snap := v.takeSnapshot()
 	if snap.Keys == nil && snap.Synced == 0 {
-		return nil
+		return
 	}
 	if err := v.snapshot.write(snap); err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
+		v.cfg.Log.LogAttrs(ctx, slog.LevelError, "snapshot_not_written", slog.Any("error", err))
 	}
-	return nil
 }
 
 // watchAge tells of the feed becoming stale, and fresh again, once each.
