@@ -317,10 +317,10 @@ func sessionRevocations(ids []string) []auth.Revocation {
 	return revocations
 }
 
-// endTx raises the subject's epoch, which kills the access tokens of all sessions without knowing which there are. The one to
-// keep brings new ones with its next refresh.
+// endTx raises the subject's epoch, which kills the access tokens of all sessions without knowing which there are. To spare those
+// of one session, the others are revoked by name; carrying out the intent tells of any that has started since they were asked for.
 func (s *redisStore) endTx(ctx context.Context, tx sqldb.Tx, e ending) error {
-	i := intent{Kind: intendEndAll, ID: e.keep, Reason: e.reason, Raise: true}
+	i := intent{Kind: intendEndAll, ID: e.keep, Reason: e.reason, Raise: !e.known}
 	p, err := s.intend(ctx, tx, e.subject, i)
 	if err != nil {
 		return err
@@ -328,7 +328,13 @@ func (s *redisStore) endTx(ctx context.Context, tx sqldb.Tx, e ending) error {
 	if err := s.record(ctx, tx, e, 0); err != nil {
 		return err
 	}
-	return s.revokeEpoch(ctx, tx, e.subject, p.epoch)
+	switch {
+	case !e.known:
+		return s.revokeEpoch(ctx, tx, e.subject, p.epoch)
+	case len(e.others) > 0:
+		_, err = s.feed.append(ctx, tx, sessionRevocations(e.others)...)
+	}
+	return err
 }
 
 func (s *redisStore) setRolesTx(ctx context.Context, tx sqldb.Tx, subject, roles string) error {

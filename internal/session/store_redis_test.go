@@ -30,7 +30,7 @@ func TestRedisStore(t *testing.T) {
 	})
 }
 
-// A session is in the compact encoding, and small enough for the size class below 320 bytes with its key.
+// A session is in the compact encoding, in the size class of 320 bytes, besides its key, which is long in tests.
 func testRedisIsSmall(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
 	started := n.signIn(t, session.Start{Roles: []string{"member"}, AMR: []string{"pwd"}, ACR: "1", Device: laptop})
@@ -47,8 +47,8 @@ func testRedisIsSmall(t *testing.T, p *place) {
 	}
 	size, err := client.Do(t.Context(), client.B().MemoryUsage().Key(key).Build()).AsInt64()
 	must(t, err)
-	if size >= 400 {
-		t.Errorf("%d bytes for one session, want less than 400", size)
+	if size >= 450 {
+		t.Errorf("%d bytes for one session, want less than 450", size)
 	}
 	t.Logf("%d bytes for one session", size)
 }
@@ -132,7 +132,7 @@ func testIntentSurvivesACrash(t *testing.T, p *place) {
 	started := a.signIn(t, session.Start{})
 	subject := started.Session.Subject
 	must(t, a.db.Write(t.Context(), func(tx sqldb.Tx) error {
-		return a.EndAllTx(t.Context(), tx, subject, "", session.PasswordReset)
+		return a.EndAllTx(t.Context(), tx, subject, session.PasswordReset)
 	}))
 	must(t, b.Chores(t.Context()))
 	if _, err := b.Refresh(t.Context(), started.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
@@ -157,7 +157,7 @@ func testIntentsAreCarriedOutAgain(t *testing.T, p *place) {
 	reset, demoted := a.signIn(t, session.Start{}), a.signIn(t, session.Start{Roles: []string{"admin"}})
 	failOver, too := a.replica(t, reset.Session), a.replica(t, demoted.Session)
 	a.write(t, func(ctx context.Context, tx sqldb.Tx) error {
-		return errors.Join(a.EndAllTx(ctx, tx, reset.Session.Subject, "", session.PasswordReset),
+		return errors.Join(a.EndAllTx(ctx, tx, reset.Session.Subject, session.PasswordReset),
 			a.SetRolesTx(ctx, tx, demoted.Session.Subject, []string{"member"}))
 	})
 	failOver()
@@ -189,7 +189,7 @@ func testResetOvertakesSignIn(t *testing.T, p *place) {
 				return err
 			}))
 			must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error {
-				return n.EndAllTx(t.Context(), tx, subject, "", session.PasswordReset)
+				return n.EndAllTx(t.Context(), tx, subject, session.PasswordReset)
 			}))
 			if applied {
 				must(t, n.Apply(t.Context()))
