@@ -26,6 +26,7 @@ func TestRedisStore(t *testing.T) {
 		{"reset overtakes sign-in", testResetOvertakesSignIn},
 		{"roles overtake sign-in", testRolesOvertakeSignIn},
 		{"a mark comes back", testSettledMarkComesBack},
+		{"nobody comes", testMarkIsFoundByPatrol},
 		{"eviction", testEvictedPersonSignsInAgain},
 	})
 }
@@ -232,6 +233,24 @@ func testRolesOvertakeSignIn(t *testing.T, p *place) {
 	}
 	if got := n.claims(t, n.refresh(t, started.Tokens.Refresh).Access); got.Roles[0] != "member" || got.Epoch != 1 {
 		t.Errorf("claims = %+v, want member", got)
+	}
+}
+
+// A process that dies right after it has noticed a theft, of a person whom nobody asks for again: the owner must be told all the same.
+func testMarkIsFoundByPatrol(t *testing.T, p *place) {
+	a, c := alone(t, p, session.DefaultConfig())
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
+	started := a.signIn(t, session.Start{})
+	third := a.refresh(t, a.refresh(t, started.Tokens.Refresh).Refresh)
+	_, err := a.Mark(t.Context(), started.Tokens.Refresh, laptop)
+	must(t, err)
+	for range 2 {
+		must(t, errors.Join(a.Chores(t.Context()), b.Chores(t.Context())))
+	}
+	a.wantTold(t, started.Session.Subject, 1)
+	must(t, b.Apply(t.Context()))
+	if _, err := b.verifier.Verify(t.Context(), third.Access); !errors.Is(err, auth.ErrRevoked) {
+		t.Errorf("access token: %v, want %v", err, auth.ErrRevoked)
 	}
 }
 
