@@ -27,6 +27,7 @@ func TestRedisStore(t *testing.T) {
 		{"roles overtake sign-in", testRolesOvertakeSignIn},
 		{"a mark comes back", testSettledMarkComesBack},
 		{"nobody comes", testMarkIsFoundByPatrol},
+		{"older database", testSignInOnAnOlderDatabase},
 		{"eviction", testEvictedPersonSignsInAgain},
 	})
 }
@@ -234,6 +235,22 @@ func testRolesOvertakeSignIn(t *testing.T, p *place) {
 	if got := n.claims(t, n.refresh(t, started.Tokens.Refresh).Access); got.Roles[0] != "member" || got.Epoch != 1 {
 		t.Errorf("claims = %+v, want member", got)
 	}
+}
+
+// After an older copy of the database has been restored, Redis knows of later decisions than it. That refuses sign-ins for as long as
+// one could still be on its way, and not for good.
+func testSignInOnAnOlderDatabase(t *testing.T, p *place) {
+	n, c := alone(t, p, session.DefaultConfig())
+	subject := n.signIn(t, session.Start{}).Session.Subject
+	n.write(t, func(ctx context.Context, tx sqldb.Tx) error {
+		return n.EndAllTx(ctx, tx, subject, session.PasswordReset)
+	})
+	n.exec(t, `UPDATE session_subjects SET seq = 0 WHERE subject = $1`, subject)
+	if _, err := n.start(t.Context(), session.Start{Subject: subject}); !errors.Is(err, session.ErrOvertaken) {
+		t.Errorf("at once: %v, want %v", err, session.ErrOvertaken)
+	}
+	c.advance(time.Hour)
+	n.refresh(t, n.signIn(t, session.Start{Subject: subject}).Tokens.Refresh)
 }
 
 // A process that dies right after it has noticed a theft, of a person whom nobody asks for again: the owner must be told all the same.
