@@ -26,6 +26,7 @@ const (
 	Unavailable                      // 503: try again later
 	Timeout                          // 504: a deadline passed
 	BadGateway                       // 502: a service behind us gave no answer that can be passed on
+	HeaderTooLarge                   // 431
 )
 
 var kinds = [...]struct {
@@ -50,6 +51,7 @@ var kinds = [...]struct {
 	Unavailable:          {http.StatusServiceUnavailable, "unavailable"},
 	Timeout:              {http.StatusGatewayTimeout, "timeout"},
 	BadGateway:           {http.StatusBadGateway, "bad_gateway"},
+	HeaderTooLarge:       {http.StatusRequestHeaderFieldsTooLarge, "header_too_large"},
 }
 
 // Status returns the HTTP status of the kind; an unknown kind is 500.

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,18 +25,18 @@ const pollEvery = 250 * time.Millisecond
 // A revocation must be kept until the last access token that it could concern is dead everywhere. Say that it is written at t by
 // the clock of the database. The last such token was issued by a node whose clock was up to maxSkew ahead, to a request that had
 // read the session before and was answered up to slowAnswer later, so it expires by t + slowAnswer + maxSkew + its lifetime. A
-// verifier accepts it for its leeway longer, and if its clock is behind, for maxSkew more. So the invariant is
+// verifier accepts it for its leeway longer, and if its clock is behind, for maxSkew more. It may start so late, and read the feed
+// from a node that forgets by its own clock, maxSkew early. So the invariant is
 //
-//	revocationLifetime >= slowAnswer + lifetime + leeway + 2 maxSkew
+//	revocationLifetime >= slowAnswer + lifetime + leeway + 3 maxSkew
 //
 // with the longest lifetime that can be configured, not the one that is, so that lowering it opens no gap, and the most leeway
-// that auth allows. A node forgets its entries by its own clock, which is the one that its verifiers go by; entries are deleted
-// by the clock of the database.
+// that auth allows. Entries are deleted by the clock of the database.
 const (
 	maxSkew            = 30 * time.Second // of any clock from any other; what auth and this package are tested with
 	maxLeeway          = 5 * time.Minute  // auth.Config.Leeway
 	slowAnswer         = time.Minute      // a request ends long before: httpd.Config.RequestTimeout
-	revocationLifetime = slowAnswer + MaxAccessLifetime + maxLeeway + 2*maxSkew
+	revocationLifetime = slowAnswer + MaxAccessLifetime + maxLeeway + 3*maxSkew
 )
 
 // entry is a revocation with its place in the feed.
@@ -49,7 +50,9 @@ type feed struct {
 	db      *sqldb.DB
 	clock   func() time.Time
 	told    func() any
+	keys    func(context.Context) error // reads the signing keys
 	revoked *auth.RevocationSet
+	journal *journal
 	wakes   wakes
 	untold  atomic.Bool // this node has appended since it last had the others told
 
@@ -60,7 +63,8 @@ type feed struct {
 
 func newFeed(deps Deps) *feed {
 	return &feed{
-		db: deps.DB, clock: deps.Clock, told: deps.told, revoked: auth.NewRevocationSet(deps.Clock), wakes: newWakes(),
+		db: deps.DB, clock: deps.Clock, told: deps.told, keys: deps.Tokens.Reload, revoked: auth.NewRevocationSet(deps.Clock),
+		journal: newJournal(), wakes: newWakes(),
 		turn: make(chan struct{}, 1),
 	}
 }
@@ -114,7 +118,7 @@ func (f *feed) apply(ctx context.Context) error {
 	return err
 }
 
-// tell has the other nodes told that the feed has grown.
+// tell has the other nodes told that the feed has grown, and this node's own readers.
 func (f *feed) tell() {
 	f.untold.Store(false)
 	f.wakes.grown()
@@ -135,22 +139,35 @@ func (f *feed) pull(ctx context.Context) (grown bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if f.last.seq > 0 && (len(entries) == 0 || entries[0] != f.last) {
+	anew := f.last.seq > 0 && (len(entries) == 0 || entries[0] != f.last)
+	switch {
+	case anew:
 		if entries, err = sqldb.All(ctx, f.db.Reader(), scanEntry, readFeed, 0); err != nil {
 			return false, err
 		}
 		f.last = entry{}
+	case f.last.seq > 0:
+		entries = entries[1:]
 	}
 	for _, e := range entries {
-		if e != f.last {
-			f.revoked.Add(e.Revocation)
-			grown = true
-		}
+		f.revoked.Add(e.Revocation)
 		f.last = e
 	}
 	f.freshAt.Store(sqldb.Micros(at))
-	return grown, nil
+	f.journal.add(entries, anew, at)
+	return len(entries) > 0, f.replaceKeys(ctx, entries)
 }
+
+// replaceKeys makes this node stop signing with keys that were revoked: their tokens would be refused.
+func (f *feed) replaceKeys(ctx context.Context, entries []entry) error {
+	if !slices.ContainsFunc(entries, func(e entry) bool { return e.Kind == auth.RevokeKey }) {
+		return nil
+	}
+	return f.keys(ctx)
+}
+
+// RevocationsAge is how long ago this node last read what has been revoked; zero before it first did.
+func (s *Service) RevocationsAge() time.Duration { return s.feed.age() }
 
 // age is how long ago this node last read the feed; zero before it first did.
 func (f *feed) age() time.Duration {
