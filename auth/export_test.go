@@ -57,3 +57,8 @@ func HeaderAlgorithm(raw string) (string, error) {
 	}
 	return s.algorithm, nil
 }
+
+// Members is how headers and payloads are read.
+func Members(document []byte, f func(name string, value json.RawMessage) error) error {
+	return members(document, f)
+}

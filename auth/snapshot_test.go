@@ -211,11 +211,13 @@ func TestSnapshotIsReplacedAsAWhole(t *testing.T) {
 		if err != nil || len(left) != 1 {
 			t.Errorf("left behind: %v, %v", left, err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		gone := w.verifier(t, filepath.Join(folder, "gone", "auth.snapshot"), nil)
-		if err := gone.Run(ctx); err == nil {
-			t.Error("nobody was told that there is no snapshot")
+		var log bytes.Buffer
+		gone := w.verifier(t, filepath.Join(folder, "gone", "auth.snapshot"), func(c *auth.Config) {
+			c.Log = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		live(t, gone, 10*time.Second)
+		if !strings.Contains(log.String(), "level=ERROR msg=snapshot_not_written") {
+			t.Errorf("nobody was told that there is no snapshot: %s", &log)
 		}
 	})
 }
