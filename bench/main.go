@@ -1,11 +1,12 @@
 // Command bench measures the real program from outside.
 //
-//	go run ./bench [flags] [sign-in|refresh|start|memory|all]
+//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|all]
 //
 // It builds sumun, starts it as a process of its own on free loopback ports, with a fresh data folder and without rate limits,
 // and drives it over HTTP. Load generator, server and database share the processors of one machine: what the generator
 // took of them is part of the report. --database postgres://... makes databases of its own on that server and drops them
-// afterwards; without it, the server keeps everything in SQLite. A request that fails, fails the run.
+// afterwards; without it, the server keeps everything in SQLite. --redis redis-server starts that program and keeps sessions
+// there; compare and population need it. A request that fails, fails the run.
 //
 // It refuses to judge: aims are printed beside the numbers, and a number that misses its aim is not an error.
 package main
@@ -30,6 +31,7 @@ import (
 // options are the command line.
 type options struct {
 	database string
+	redis    string
 	binary   string
 	profile  string
 	duration time.Duration
@@ -50,17 +52,27 @@ type bench struct {
 var benchmarks = []struct {
 	name string
 	run  func(*bench, context.Context) ([]result, error)
+
+	needsRedis bool
 }{
-	{"start", (*bench).start},
-	{"memory", (*bench).memory},
-	{"sign-in", (*bench).signIn},
-	{"refresh", (*bench).refresh},
+	{"start", (*bench).start, false},
+	{"memory", (*bench).memory, false},
+	{"sign-in", (*bench).signIn, false},
+	{"refresh", (*bench).refresh, false},
+	{"compare", (*bench).compareBare, true},
+	{"storm", (*bench).refresh, false},
+	{"population", (*bench).refresh, true},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == bareRole {
+		err = serveBare(ctx, os.Args[2:])
+	} else {
+		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
@@ -88,7 +100,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	report := report{Machine: describeMachine(), Database: b.engine()}
 	for _, one := range benchmarks {
-		if b.which != one.name && b.which != "all" {
+		if b.which != one.name && (b.which != "all" || one.needsRedis && b.redis == "") {
 			continue
 		}
 		fmt.Fprintf(stderr, "measuring %s on %s\n", one.name, b.engine())
@@ -112,10 +124,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [sign-in|refresh|start|memory|all]")
+		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|all]")
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database whose user may create others; SQLite without it")
+	f.StringVar(&o.redis, "redis", "", "`PROGRAM` such as redis-server, to start for the sessions; in the database without it")
 	f.StringVar(&o.binary, "binary", "", "`FILE` to measure instead of building ./cmd/sumun")
 	f.StringVar(&o.profile, "profile", "", "`FILE` for a CPU profile of the server during refresh")
 	f.DurationVar(&o.duration, "duration", 10*time.Second, "of each measurement under load")
@@ -137,10 +150,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 
 func (o options) validate(left int) error {
 	names := []string{"all"}
+	needsRedis := false
 	for _, one := range benchmarks {
 		names = append(names, one.name)
+		needsRedis = needsRedis || one.needsRedis && one.name == o.which
 	}
 	switch {
+	case needsRedis && o.redis == "":
+		return fmt.Errorf("%s: name the program with --redis, such as --redis redis-server", o.which)
 	case left > 0 || !slices.Contains(names, o.which):
 		return fmt.Errorf("name one of %s", strings.Join(names, ", "))
 	case o.duration <= 0, o.clients < 1, o.rate < 0:
@@ -154,10 +171,14 @@ func (o options) validate(left int) error {
 }
 
 func (o options) engine() string {
-	if o.database == "" {
-		return "SQLite"
+	engine := "SQLite"
+	if o.database != "" {
+		engine = "PostgreSQL"
 	}
-	return "PostgreSQL"
+	if o.redis != "" {
+		engine += " and Redis"
+	}
+	return engine
 }
 
 func (b *bench) build(ctx context.Context, stderr io.Writer) error {
