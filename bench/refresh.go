@@ -116,8 +116,8 @@ func (o outcome) results(l load) []result {
 	}
 }
 
-// profileTo writes a profile of the server from now on, for as long as a measurement takes. Its outcome comes when that is
-// done.
+// profileTo writes a profile of the server from now on, for as long as a measurement takes, and then what it has allocated. Its
+// outcome comes when that is done.
 func (b *bench) profileTo(ctx context.Context, s *server) <-chan error {
 	done := make(chan error, 1)
 	if b.profile == "" {
@@ -125,9 +125,11 @@ func (b *bench) profileTo(ctx context.Context, s *server) <-chan error {
 		return done
 	}
 	go func() {
-		done <- writeFile(b.profile, func(w io.Writer) error {
-			return s.get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(b.duration.Seconds()))), w)
-		})
+		fetch := func(file, path string) error {
+			return writeFile(file, func(w io.Writer) error { return s.get(ctx, "/debug/pprof/"+path, w) })
+		}
+		err := fetch(b.profile, fmt.Sprintf("profile?seconds=%d", max(1, int(b.duration.Seconds()))))
+		done <- errors.Join(err, fetch(b.profile+".allocs", "allocs"))
 	}()
 	return done
 }

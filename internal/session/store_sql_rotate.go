@@ -52,10 +52,11 @@ const rotateGrant = `UPDATE session_grants SET
 
 func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	idle := r.now.Add(s.cfg.Idle)
-	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, sqldb.Micros(r.now), r.presented.generation,
+	grant := r.presented.grant.String()
+	d, err := s.refreshes.One(ctx, grant, sqldb.Micros(r.now), r.presented.generation,
 		r.next.hash(), r.presented.hash(), r.sealed, sqldb.Micros(r.now.Add(s.cfg.Window)), sqldb.Micros(idle), purgeAt(idle),
 		addressText(r.device.Address), cleanUserAgent(r.device.UserAgent),
-		sqldb.Micros(r.now.Add(-r.age)), string(r.early), string(r.lost), r.presented.grant.String())
+		sqldb.Micros(r.now.Add(-r.age)), string(r.early), string(r.lost), grant)
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return decision{}, errUnknown
 	}
