@@ -128,7 +128,7 @@ func (h *bare) refresh(w http.ResponseWriter, r *http.Request) {
 	}
 	now := time.Now()
 	next := token.successor()
-	answer, err := h.script.Exec(r.Context(), h.redis, []string{token.key()}, token.arguments(next, now)).Strings()
+	answer, err := h.script.Exec(r.Context(), h.redis, []string{token.key()}, token.arguments(next)).Strings()
 	if err != nil || answer[0] != "rotated" {
 		http.Error(w, fmt.Sprintf("%v %v", answer, err), http.StatusInternalServerError)
 		return
@@ -186,7 +186,7 @@ func (t bareToken) encode() string { return tokenPrefix + base64.RawURLEncoding.
 
 func (t bareToken) hash() string {
 	sum := sha256.Sum256(t)
-	return string(sum[:16])
+	return string(sum[:12])
 }
 
 func (t bareToken) key() string {
@@ -194,9 +194,9 @@ func (t bareToken) key() string {
 }
 
 // arguments are those of refresh.lua.
-func (t bareToken) arguments(next bareToken, now time.Time) []string {
+func (t bareToken) arguments(next bareToken) []string {
 	return []string{
-		strconv.FormatInt(now.UnixMicro(), 10), string(t[tokenSession:tokenGrant]), string(t[tokenGrant:tokenGeneration]),
+		"", string(t[tokenSession:tokenGrant]), string(t[tokenGrant:tokenGeneration]),
 		strconv.FormatUint(t.generation(), 10), t.hash(), next.hash(), string(next[tokenSecret:]), // as long as a sealed one
 		"10000000", "604800000000", "reissued", "rotated", "0", "\x04\x7f\x00\x00\x01sumun-bench",
 	}

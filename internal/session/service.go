@@ -33,12 +33,14 @@ type Deps struct {
 	Tokens  *token.Service
 	Audit   *audit.Log
 	Mail    *mail.Queue
-	Wakes   Wakes // without it, other nodes are polled only
-	Clock   func() time.Time
+	Wakes   Wakes            // without it, other nodes are polled only
+	Clock   func() time.Time // for what is no decision about sessions: those go by the store's clock
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 
 	RedisPrefix string // what keys begin with instead of "sumun:login:"
+
+	StoreClock func() time.Time // for tests: what takes the place of the store's clock, in every store
 }
 
 // Service is the sessions. It is safe for concurrent use; several processes may work on one database.
@@ -55,7 +57,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps.DB, deps.Clock)}
+	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps)}
 	c := common{cfg, deps, s.feed}
 	switch {
 	case cfg.Store == InRedis && deps.Redis == nil:
