@@ -39,9 +39,9 @@ type bare struct {
 
 // startBare starts the bare handler as a process of its own.
 func (b *bench) startBare(ctx context.Context, r *redisServer) (*server, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "github.com/sumunio/sumun/internal/session").Output()
+	dir, err := scripts(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("find the scripts: %w", err)
+		return nil, err
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -52,8 +52,28 @@ func (b *bench) startBare(ctx context.Context, r *redisServer) (*server, error) 
 		return nil, err
 	}
 	s := &server{public: ports[0], ops: ports[0]}
-	scripts := filepath.Join(strings.TrimSpace(string(out)), "lua")
-	return s, s.launch(ctx, exec.Command(self, bareRole, ports[0], r.url, scripts), filepath.Join(b.folder, "bare.log"))
+	return s, s.launch(ctx, exec.Command(self, bareRole, ports[0], r.url, dir), filepath.Join(b.folder, "bare.log"))
+}
+
+// scripts is the folder of Sumun's Lua in the source tree, within which this program has to be run.
+func scripts(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "github.com/sumunio/sumun/internal/session").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the scripts: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "lua"), nil
+}
+
+func refreshScript(dir string) (redisdb.Script, error) {
+	var text []byte
+	for _, name := range []string{"common.lua", "refresh.lua"} {
+		part, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return redisdb.Script{}, err
+		}
+		text = append(text, part...)
+	}
+	return redisdb.NewScript(string(text)), nil
 }
 
 // serveBare is the process.
@@ -61,16 +81,11 @@ func serveBare(ctx context.Context, args []string) error {
 	if len(args) != 3 {
 		return errors.New("bare: needs an address, the URL of Redis and the folder of the scripts")
 	}
-	var text []byte
-	for _, name := range []string{"common.lua", "refresh.lua"} {
-		part, err := os.ReadFile(filepath.Join(args[2], name))
-		if err != nil {
-			return err
-		}
-		text = append(text, part...)
-	}
-	h := &bare{script: redisdb.NewScript(string(text))}
+	h := &bare{}
 	var err error
+	if h.script, err = refreshScript(args[2]); err != nil {
+		return err
+	}
 	if h.redis, err = redisdb.Open(ctx, args[1]); err != nil {
 		return err
 	}
@@ -128,7 +143,7 @@ func (h *bare) refresh(w http.ResponseWriter, r *http.Request) {
 	}
 	now := time.Now()
 	next := token.successor()
-	answer, err := h.script.Exec(r.Context(), h.redis, []string{token.key()}, token.arguments(next)).Strings()
+	answer, err := h.script.Exec(r.Context(), h.redis, []string{token.key()}, token.arguments(token.hash(), next)).Strings()
 	if err != nil || answer[0] != "rotated" {
 		http.Error(w, fmt.Sprintf("%v %v", answer, err), http.StatusInternalServerError)
 		return
@@ -193,11 +208,11 @@ func (t bareToken) key() string {
 	return "sumun:login:{" + hex.EncodeToString(t[tokenRouting:tokenSession]) + "}"
 }
 
-// arguments are those of refresh.lua.
-func (t bareToken) arguments(next bareToken) []string {
+// arguments are those of refresh.lua, for a token of that hash.
+func (t bareToken) arguments(hash string, next bareToken) []string {
 	return []string{
 		"", string(t[tokenSession:tokenGrant]), string(t[tokenGrant:tokenGeneration]),
-		strconv.FormatUint(t.generation(), 10), t.hash(), next.hash(), string(next[tokenSecret:]), // as long as a sealed one
+		strconv.FormatUint(t.generation(), 10), hash, next.hash(), string(next[tokenSecret:]), // as long as a sealed one
 		"10000000", "604800000000", "reissued", "rotated", "0", "\x04\x7f\x00\x00\x01sumun-bench",
 	}
 }

@@ -28,6 +28,8 @@ type client struct {
 	out      []byte
 	body     []byte
 	extended time.Time
+
+	retryAfter time.Duration // what the last answer asks for
 }
 
 // dial connects to the public listener. The connection is closed when the server stops; make it when it is first needed, as
@@ -114,7 +116,7 @@ func (c *client) receive() (status int, err error) {
 	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
 		return 0, fmt.Errorf("status line %q", line)
 	}
-	length := -1
+	length, seconds := -1, 0
 	if status == http.StatusNoContent {
 		length = 0
 	}
@@ -125,12 +127,14 @@ func (c *client) receive() (status int, err error) {
 		if len(line) <= len("\r\n") {
 			break
 		}
-		if value, found := bytes.CutPrefix(line, []byte("Content-Length: ")); found {
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
-				return 0, err
-			}
+		if length, err = header(line, "Content-Length: ", length); err != nil {
+			return 0, err
+		}
+		if seconds, err = header(line, "Retry-After: ", seconds); err != nil {
+			return 0, err
 		}
 	}
+	c.retryAfter = time.Duration(seconds) * time.Second
 	if length < 0 {
 		return 0, errors.New("the answer has no length")
 	}
@@ -140,6 +144,15 @@ func (c *client) receive() (status int, err error) {
 	c.body = c.body[:length]
 	_, err = io.ReadFull(c.in, c.body)
 	return status, err
+}
+
+// header returns the number that a line gives a header of this name, and otherwise the one that is known so far.
+func header(line []byte, name string, known int) (int, error) {
+	value, found := bytes.CutPrefix(line, []byte(name))
+	if !found {
+		return known, nil
+	}
+	return strconv.Atoi(string(bytes.TrimSpace(value)))
 }
 
 // tokens are what the benchmarks keep of an answer.

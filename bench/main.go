@@ -40,6 +40,8 @@ type options struct {
 	rate     float64
 	json     bool
 	which    string
+
+	impatient bool
 }
 
 // bench is one run. Its folder holds the program and the data folders of the servers.
@@ -60,8 +62,8 @@ var benchmarks = []struct {
 	{"sign-in", (*bench).signIn, false},
 	{"refresh", (*bench).refresh, false},
 	{"compare", (*bench).compareBare, true},
-	{"storm", (*bench).refresh, false},
-	{"population", (*bench).refresh, true},
+	{"storm", (*bench).storm, false},
+	{"population", (*bench).population, true},
 }
 
 func main() {
@@ -135,6 +137,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.clients, "clients", 64, "virtual users of refresh, each with a connection of its own")
 	f.IntVar(&o.sessions, "sessions", 512, "sessions that they take turns through, so many in all")
 	f.Float64Var(&o.rate, "rate", 0, "refreshes a second, however long they take (open loop); 0: each user waits for its answer (closed loop)")
+	f.BoolVar(&o.impatient, "impatient", false, "people of a storm come back at once when they are turned away")
 	f.BoolVar(&o.json, "json", false, "report as JSON")
 	if err := f.Parse(args); err != nil {
 		return o, err
