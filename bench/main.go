@@ -1,6 +1,6 @@
 // Command bench measures the real program from outside.
 //
-//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|all]
+//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|all]
 //
 // It builds sumun, starts it as a process of its own on free loopback ports, with a fresh data folder and without rate limits,
 // and drives it over HTTP. Load generator, server and database share the processors of one machine: what the generator
@@ -37,6 +37,7 @@ type options struct {
 	duration time.Duration
 	clients  int
 	sessions int
+	people   int
 	rate     float64
 	json     bool
 	which    string
@@ -64,6 +65,7 @@ var benchmarks = []struct {
 	{"compare", (*bench).compareBare, true},
 	{"storm", (*bench).storm, false},
 	{"population", (*bench).population, true},
+	{"revoke", (*bench).revoke, false},
 }
 
 func main() {
@@ -126,7 +128,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|all]")
+		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|all]")
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database whose user may create others; SQLite without it")
@@ -136,6 +138,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.DurationVar(&o.duration, "duration", 10*time.Second, "of each measurement under load")
 	f.IntVar(&o.clients, "clients", 64, "virtual users of refresh, each with a connection of its own")
 	f.IntVar(&o.sessions, "sessions", 512, "sessions that they take turns through, so many in all")
+	f.IntVar(&o.people, "people", 1_000_000, "the most people of population, each with a session")
 	f.Float64Var(&o.rate, "rate", 0, "refreshes a second, however long they take (open loop); 0: each user waits for its answer (closed loop)")
 	f.BoolVar(&o.impatient, "impatient", false, "people of a storm come back at once when they are turned away")
 	f.BoolVar(&o.json, "json", false, "report as JSON")
@@ -163,8 +166,8 @@ func (o options) validate(left int) error {
 		return fmt.Errorf("%s: name the program with --redis, such as --redis redis-server", o.which)
 	case left > 0 || !slices.Contains(names, o.which):
 		return fmt.Errorf("name one of %s", strings.Join(names, ", "))
-	case o.duration <= 0, o.clients < 1, o.rate < 0:
-		return errors.New("--duration and --clients must be positive, and --rate not negative")
+	case o.duration <= 0, o.clients < 1, o.people < 1, o.rate < 0:
+		return errors.New("--duration, --clients and --people must be positive, and --rate not negative")
 	case o.sessions < o.clients:
 		return fmt.Errorf("--sessions: %d are too few for %d clients", o.sessions, o.clients)
 	case o.database != "" && !strings.HasPrefix(o.database, "postgres"):

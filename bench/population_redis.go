@@ -13,16 +13,13 @@ import (
 	"github.com/sumunio/sumun/internal/redisdb"
 )
 
-// populations are how many people have a session while refreshes are measured.
-var populations = [...]int{1_000, 100_000, 1_000_000}
-
 const (
 	settleAtOnce = 1_000
 	rotateAtOnce = 16
 	rotateAtMost = 20_000
 )
 
-// population measures what a session takes in Redis, and what a refresh costs among so many.
+// population measures what a session takes in Redis, and what a refresh costs among few people, more, and many.
 func (b *bench) population(ctx context.Context) (results []result, err error) {
 	in, err := b.install(ctx, cheapMemory, cheapTime)
 	if err != nil {
@@ -42,6 +39,7 @@ func (b *bench) population(ctx context.Context) (results []result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	populations := []int{max(1, b.people/1000), max(1, b.people/10), b.people}
 	l := load{workers: b.clients, duration: b.duration / time.Duration(len(populations))}
 	empty, err := in.redis.memory(ctx)
 	if err != nil {

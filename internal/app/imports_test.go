@@ -47,7 +47,7 @@ func mayImport() map[string][]string {
 		"internal/identity":          domain("internal/session", "internal/token", "internal/web", "internal/identity/password"),
 		"internal/identity/password": {"internal/fault", "internal/keyring"},
 
-		"bench": {"internal/identity/password", "internal/sqldb"}, // the bare hash, and a database of its own
+		"bench": {"internal/identity/password", "internal/redisdb", "internal/sqldb"}, // the bare hash and handler, a database of its own
 	}
 }
 
