@@ -12,9 +12,13 @@ import (
 const revokeEvery = 10 * time.Millisecond
 
 // revoke measures from the request that ends a session until a node refuses its access token. With --database that is another
-// node than the one that was asked; SQLite has only one.
+// node than the one that was asked, which hears of it through Redis where there is one; SQLite has only one node.
 func (b *bench) revoke(ctx context.Context) (results []result, err error) {
-	in, err := b.install(ctx, cheapMemory, cheapTime, "SUMUN_ISSUER=http://localhost") // nodes have one in common
+	settings := []string{cheapMemory, cheapTime, "SUMUN_ISSUER=http://localhost"} // nodes have one in common
+	if b.redis != "" {
+		settings = append(settings, "SUMUN_PUBSUB_URL=redis")
+	}
+	in, err := b.install(ctx, settings...)
 	if err != nil {
 		return nil, err
 	}
