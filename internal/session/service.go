@@ -49,6 +49,7 @@ type Service struct {
 	deps    Deps
 	store   store
 	feed    *feed
+	streams chan struct{} // as many as there may be; see followFeed
 	metrics metrics
 }
 
@@ -57,7 +58,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps)}
+	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps), streams: make(chan struct{}, cfg.FeedStreams)}
 	c := common{cfg, deps, s.feed}
 	switch {
 	case cfg.Store == InRedis && deps.Redis == nil:
@@ -67,7 +68,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	default:
 		s.store = newSQLStore(c)
 	}
-	s.metrics = newMetrics(s.feed.age)
+	s.metrics = newMetrics(s.feed.age, func() int { return len(s.streams) })
 	if deps.Metrics != nil {
 		if err := s.metrics.register(deps.Metrics); err != nil {
 			return nil, fmt.Errorf("session metrics: %w", err)
