@@ -32,6 +32,9 @@ type Claims struct {
 	Epoch int64
 	// ClientEpoch is the same for the client. Zero unless the client's privileges were ever withdrawn.
 	ClientEpoch int64
+
+	// Confirmation is what whoever presents the token must prove to have.
+	Confirmation Confirmation
 }
 
 type contextKey struct{}
@@ -59,6 +62,8 @@ type wireClaims struct {
 	Roles       []string         `json:"roles"`
 	Epoch       int64            `json:"epoch"`
 	ClientEpoch int64            `json:"client_epoch"`
+
+	Confirmation *Confirmation `json:"cnf"`
 }
 
 // complete reports whether every claim that RFC 9068 section 2.2 requires, and this package relies on, is there.
@@ -77,6 +82,9 @@ func (w *wireClaims) claims(keyID string) *Claims {
 	}
 	if w.AuthTime != nil {
 		c.AuthTime = w.AuthTime.Time
+	}
+	if w.Confirmation != nil {
+		c.Confirmation = *w.Confirmation
 	}
 	return c
 }

@@ -18,6 +18,7 @@ type Error struct {
 	oauth       string // "error" of RFC 6750 section 3.1 or RFC 9470 section 3; empty: no token was sent
 	description string // printable ASCII without quote and backslash (RFC 6750 section 3)
 	maxAge      time.Duration
+	dpop        bool // the challenge is one of the scheme DPoP
 	cause       error
 }
 
@@ -106,7 +107,7 @@ func Challenge(err error) (status int, header, code string) {
 	if e.status == http.StatusServiceUnavailable {
 		return e.status, "", e.code
 	}
-	header = `Bearer realm="sumun"`
+	header = e.scheme()
 	if e.oauth != "" {
 		header += `, error="` + e.oauth + `", error_description="` + e.description + `"`
 	}

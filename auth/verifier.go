@@ -31,6 +31,8 @@ type Config struct {
 	Revocations *RevocationSet
 	// Algorithms narrows what is accepted. Nil: ES256, EdDSA and RS256.
 	Algorithms []string
+	// Proofs judges the proofs that come with tokens bound to a client's key. Nil: with the zero [ProofConfig].
+	Proofs *Proofs
 	// Leeway is how far the clocks may be apart. Zero: 30 seconds. At most 5 minutes.
 	Leeway time.Duration
 	// Clock tells the time. Nil: time.Now.
@@ -88,6 +90,13 @@ func New(cfg Config) (*Verifier, error) {
 		}
 		cfg.Keys = keys
 	}
+	if cfg.Proofs == nil {
+		proofs, err := NewProofs(ProofConfig{Clock: cfg.Clock})
+		if err != nil {
+			return nil, err
+		}
+		cfg.Proofs = proofs
+	}
 	cfg.Algorithms = slices.Clone(cfg.Algorithms)
 	return &Verifier{
 		cfg: cfg,
@@ -98,7 +107,19 @@ func New(cfg Config) (*Verifier, error) {
 
 // Verify returns the claims of raw if it is a valid access token for this service at this moment, and otherwise an
 // [*Error]. It waits only while no keys are loaded, or when raw names a key that is not among them.
+//
+// A token that is bound to a client's key is [ErrBound]: whether it is the client who presents it shows in the request only,
+// which is for VerifyRequest to judge.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
+	claims, err := v.VerifyBound(ctx, raw)
+	if err == nil && claims.Confirmation.bound() {
+		return nil, ErrBound
+	}
+	return claims, err
+}
+
+// VerifyBound is Verify for whoever judges Confirmation by other means, or only tells others what a token says.
+func (v *Verifier) VerifyBound(ctx context.Context, raw string) (*Claims, error) {
 	if raw == "" {
 		return nil, ErrMissing
 	}
@@ -178,7 +199,7 @@ func (v *Verifier) key(ctx context.Context, header map[string]any) (Key, error) 
 
 // judge checks the claims of a token whose signature is right (RFC 9068 section 4).
 func (v *Verifier) judge(w *wireClaims) error {
-	if !w.complete() {
+	if !w.complete() || w.Confirmation != nil && !w.Confirmation.bound() {
 		return ErrClaims
 	}
 	if w.Issuer != v.cfg.Issuer {
