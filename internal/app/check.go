@@ -43,6 +43,7 @@ func check(ctx context.Context, cfg Config) []finding {
 	if cfg.Redis != "" {
 		add("redis", func(ctx context.Context) (string, error) { return checkRedis(ctx, cfg) })
 	}
+	add("dpop", func(context.Context) (string, error) { return explainDPoP(cfg), nil })
 	add("pubsub", func(ctx context.Context) (string, error) { return checkBus(ctx, cfg) })
 	if cfg.Mail.Transport == mail.TransportSMTP {
 		add("mail", func(ctx context.Context) (string, error) { return checkSMTP(ctx, cfg.Mail.SMTP) })

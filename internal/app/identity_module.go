@@ -17,6 +17,7 @@ import (
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
@@ -34,7 +35,7 @@ func identityModule() module {
 			}
 		},
 		migrations: []sqldb.Migrations{
-			audit.Migrations, mail.Migrations, token.Migrations, session.Migrations, identity.Migrations,
+			audit.Migrations, mail.Migrations, replay.Migrations, token.Migrations, session.Migrations, identity.Migrations,
 		},
 		build: func(f *foundation) (*unit, error) {
 			s, err := newIdentity(f)
@@ -73,8 +74,12 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	if s.tokens, err = newTokens(f); err != nil {
 		return nil, err
 	}
+	proofs, err := session.NewProofs(cfg.Sessions, f.keyring, cfg.Issuer, replay.Scoped(f.replays, "dpop"), f.clock)
+	if err != nil {
+		return nil, err
+	}
 	if s.sessions, err = session.New(cfg.Sessions, session.Deps{
-		DB: f.db, Redis: f.redis, Keyring: f.keyring, Tokens: s.tokens,
+		DB: f.db, Redis: f.redis, Keyring: f.keyring, Tokens: s.tokens, Proofs: proofs,
 		Audit: s.trail, Mail: s.queue, Wakes: f.bus, Clock: f.clock, Log: f.log, Metrics: f.metrics,
 	}); err != nil {
 		return nil, err
@@ -120,8 +125,13 @@ func (s *identityServices) newTransport(f *foundation) (mail.Transport, error) {
 
 // unit connects the services to the listeners. Its tokens are for Sumun itself: their audience is the issuer.
 func (s *identityServices) unit(f *foundation) (*unit, error) {
+	// Proofs are remembered by each node alone: a look-up for each request is what bound tokens must not cost either.
+	proofs, err := session.NewProofs(f.cfg.Sessions, f.keyring, f.cfg.Issuer, nil, f.clock)
+	if err != nil {
+		return nil, errors.Join(err, s.policy.Close())
+	}
 	verifier, err := auth.New(auth.Config{
-		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Clock: f.clock,
+		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Proofs: proofs, Clock: f.clock,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.policy.Close())
@@ -155,6 +165,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			{"mail", s.queue.Run},
 			{"audit trail", s.sweepTrail(f)},
 			{"clock", f.watchClock},
+			{"used proofs", f.runReplays},
 		},
 		notices: func(ctx context.Context, opsAddress string) ([]notice, error) {
 			return s.notices(ctx, opsAddress, mailboxToken)

@@ -25,7 +25,7 @@ var files embed.FS
 // Migrations are the tables of this package.
 var Migrations = sqldb.Migrations{Name: "session", FS: files}
 
-// Deps are what a Service works with. All are required, except Redis, Wakes and Metrics.
+// Deps are what a Service works with. All are required, except Redis, Wakes, Proofs and Metrics.
 type Deps struct {
 	DB      *sqldb.DB
 	Redis   *redisdb.DB // where Config.Store asks for it
@@ -33,7 +33,8 @@ type Deps struct {
 	Tokens  *token.Service
 	Audit   *audit.Log
 	Mail    *mail.Queue
-	Wakes   Wakes // without it, other nodes are polled only
+	Wakes   Wakes        // without it, other nodes are polled only
+	Proofs  *auth.Proofs // without it, nobody proves a key
 	Clock   func() time.Time
 	Log     *slog.Logger
 	Metrics prometheus.Registerer

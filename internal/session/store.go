@@ -119,6 +119,8 @@ func (o *opening) admit(p person) (err error) {
 type rotation struct {
 	presented, next refreshToken
 	sealed          []byte // next, for the holder of presented
+	thumbprint      string // of the key whose proof came with it, or ""
+	mustBind        bool   // a grant of FirstParty that is bound to no key is worth nothing
 	device          Device
 	now             time.Time
 	lost            outcome // what the predecessor is worth after the window

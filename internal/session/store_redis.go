@@ -112,15 +112,16 @@ func (s *redisStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish
 
 // open brings a session to life whose transaction has committed.
 func (s *redisStore) open(ctx context.Context, o *opening) error {
-	var cookie, grantID, grant, hash string
+	var cookie, grantID, grant, hash, thumbprint string
 	if o.start.Page {
 		cookie = short(o.cookie.hash()) + string(appendTime(nil, o.idle))
 	} else {
 		grantID, grant, hash = string(o.grantID[:]), encodeGrant(o), short(o.refresh.hash())
+		thumbprint = encodeThumbprint(o.start.Thumbprint)
 	}
 	args := []string{number(o.person.seq), encodeSubject(o.start.Subject),
 		*o.person.roles, number(o.person.epoch), string(o.id[:]), encodeSession(o), encodeDevice(o.start.Device), cookie,
-		grantID, grant, hash}
+		grantID, grant, hash, thumbprint}
 	for _, q := range s.cfg.quotas(o.start, o.session.Roles) {
 		args = append(args, q.encode()...)
 	}
@@ -145,7 +146,8 @@ func (s *redisStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	answer, err := s.exec(ctx, refreshScript, p.routing, r.now, string(p.session[:]), string(p.grant[:]), number(p.generation),
 		short(p.hash()), short(r.next.hash()), string(r.sealed), duration(s.cfg.Window), duration(s.cfg.Idle), string(r.lost),
 		string(r.early), duration(r.age),
-		encodeDevice(Device{UserAgent: cleanUserAgent(r.device.UserAgent), Address: r.device.Address}))
+		encodeDevice(Device{UserAgent: cleanUserAgent(r.device.UserAgent), Address: r.device.Address}),
+		encodeThumbprint(r.thumbprint), number(flag(r.mustBind)))
 	if err != nil {
 		return decision{}, err
 	}
@@ -175,6 +177,7 @@ func (d *decision) decode(p refreshToken, answer []string) (err error) {
 		return err
 	}
 	d.sealed, d.expiresAt = []byte(answer[5]), parseMicros(answer[6])
+	g.Thumbprint = decodeThumbprint(answer[7])
 	return nil
 }
 

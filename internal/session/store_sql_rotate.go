@@ -37,29 +37,38 @@ const rotateGrant = `UPDATE session_grants SET
 			SELECT CASE
 				WHEN status <> 'live' THEN 'ended'
 				WHEN idle_expires_at <= $1 OR expires_at <= $1 THEN 'expired'
-				WHEN current_hash = $4 AND refreshed_at > $11 AND issued_epoch = epoch THEN CAST($12 AS TEXT)
+				WHEN thumbprint <> '' AND thumbprint <> $11 THEN 'wrong_key'
+				WHEN thumbprint = '' AND CAST($12 AS BIGINT) = 1 AND client_id = 'sumun' THEN 'unbound'
+				WHEN current_hash = $4 AND refreshed_at > $13 AND issued_epoch = epoch THEN CAST($14 AS TEXT)
 				WHEN current_hash = $4 THEN 'rotated'
 				WHEN previous_hash = $4 AND window_until > $1 THEN 'repeated'
-				WHEN previous_hash = $4 THEN CAST($13 AS TEXT)
+				WHEN previous_hash = $4 THEN CAST($15 AS TEXT)
 				WHEN generation < $2 THEN 'ahead'
 				ELSE 'theft'
 			END AS outcome
 		) AS d
 	) AS v)
-	WHERE id = $14
+	WHERE id = $16
 	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
-		successor_sealed, idle_expires_at`
+		successor_sealed, idle_expires_at, thumbprint`
 
 func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	idle := r.now.Add(s.cfg.Idle)
 	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, sqldb.Micros(r.now), r.presented.generation,
 		r.next.hash(), r.presented.hash(), r.sealed, sqldb.Micros(r.now.Add(s.cfg.Window)), sqldb.Micros(idle), purgeAt(idle),
 		addressText(r.device.Address), cleanUserAgent(r.device.UserAgent),
-		sqldb.Micros(r.now.Add(-r.age)), string(r.early), string(r.lost), r.presented.grant.String())
+		r.thumbprint, flag(r.mustBind), sqldb.Micros(r.now.Add(-r.age)), string(r.early), string(r.lost), r.presented.grant.String())
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return decision{}, errUnknown
 	}
 	return d, err
+}
+
+func flag(set bool) int64 {
+	if set {
+		return 1
+	}
+	return 0
 }
 
 func scanDecision(r sqldb.Row) (decision, error) {
@@ -70,7 +79,7 @@ func scanDecision(r sqldb.Row) (decision, error) {
 	)
 	g := &d.grant
 	err := r.Scan(&d.outcome, &d.reason, &g.SessionID, &g.Subject, &g.ClientID, &g.Scope, &audience, &roles, &g.Epoch, &authTime,
-		&g.ACR, &amr, &d.sealed, &idle)
+		&g.ACR, &amr, &d.sealed, &idle, &g.Thumbprint)
 	if err != nil {
 		return decision{}, err
 	}

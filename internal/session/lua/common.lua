@@ -11,6 +11,7 @@
 --                ended: E, I7 ended, until when this is kept; c16 session; the reason
 --   h<grant>     c16 hash of the current refresh token, c16 of the previous one
 --   n<grant>     the current refresh token, sealed for the holder of the previous one
+--   t<grant>     c32 thumbprint of the key that the grant is bound to; absent for none
 --   p<id>        a mark: T, I7 when, c16 session; client 0 device for a theft (the id is a grant's);
 --                L, I7 when for a session ended by the limit
 --
@@ -60,6 +61,7 @@ end
 local function drop_grant(h, id)
   drop(h, 'h' .. id)
   drop(h, 'n' .. id)
+  drop(h, 't' .. id)
 end
 
 -- end_session replaces a live session by the reason why it ended, and removes its grants. The hash of its cookie stays, so

@@ -3,9 +3,10 @@ local session, grant, generation = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local presented, successor, sealed = ARGV[5], ARGV[6], ARGV[7]
 local window, idle, lost = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
 local early, age, device = ARGV[11], tonumber(ARGV[12]), ARGV[13]
+local proved, must_bind = ARGV[14], ARGV[15] == '1'
 
-local v = redis.call('HMGET', key, 's' .. session, 'g' .. grant, 'h' .. grant, 'u', 'r', 'e', 'p')
-local s, g, h, subject = v[1], v[2], v[3], v[4]
+local v = redis.call('HMGET', key, 's' .. session, 'g' .. grant, 'h' .. grant, 'u', 'r', 'e', 'p', 't' .. grant)
+local s, g, h, subject, key_bound = v[1], v[2], v[3], v[4], v[8] or ''
 local roles, epoch, pending = v[5] or '[]', v[6] or '0', v[7] or '0'
 
 local function answer(outcome, reason)
@@ -18,6 +19,8 @@ if not g then return answer('unknown') end
 if not alive(g) then return answer('ended', g:sub(32)) end
 local ends, rotated = unpack7(g, 16), unpack7(g, 23)
 if unpack7(g, 9) <= now or ends <= now then return answer('expired') end
+if key_bound ~= '' and key_bound ~= proved then return answer('wrong_key') end
+if key_bound == '' and must_bind and g:sub(57, 57) == '\0' then return answer('unbound') end
 
 local outcome = 'theft'
 if h:sub(1, 16) == presented then
@@ -60,4 +63,4 @@ else
     outlive(lasts)
   end
 end
-return {outcome, pending, subject, '', roles, epoch, text(unpack7(g, 30)), g:sub(57), s:sub(42), sealed, text(lasts)}
+return {outcome, pending, subject, '', roles, epoch, text(unpack7(g, 30)), g:sub(57), s:sub(42), sealed, text(lasts), key_bound}

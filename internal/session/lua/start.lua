@@ -2,7 +2,7 @@
 -- least recently used end.
 local seq, subject, roles, epoch = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local session, s, device, cookie = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local grant, g, hash = ARGV[10], ARGV[11], ARGV[12] -- then, by threes, the limits: about what, how many, evict or refuse
+local grant, g, hash, thumbprint = ARGV[10], ARGV[11], ARGV[12], ARGV[13] -- then, by threes, the limits: about what, how many, evict or refuse
 
 local h = all()
 local applied, ended_all = 0, 0
@@ -11,7 +11,7 @@ if seq < ended_all then return {'overtaken'} end
 
 local live = sweep(h)
 local excess = {}
-for i = 13, #ARGV, 3 do
+for i = 14, #ARGV, 3 do
   local about, most, counted = ARGV[i], tonumber(ARGV[i + 1]), {}
   for _, one in ipairs(live) do
     local client = one.value:sub(42):match('^%Z*%z(%Z*)%z')
@@ -41,6 +41,7 @@ if cookie ~= '' then set(h, 'k' .. session, cookie) end
 if grant ~= '' then
   set(h, 'g' .. grant, g)
   set(h, 'h' .. grant, hash)
+  if thumbprint ~= '' then set(h, 't' .. grant, thumbprint) end
 end
 outlive(unpack7(s, 14))
 return {'started', h.p or '0'}
