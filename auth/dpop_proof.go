@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
@@ -54,6 +55,9 @@ func parseProof(raw string) (proof, error) {
 	if !compact(raw) {
 		return proof{}, improper("It is not a signed JWT.")
 	}
+	if err := unambiguous(raw); err != nil {
+		return proof{}, improper("It is not a signed JWT.").wrap(err)
+	}
 	var got proof
 	_, err := proofParser().ParseWithClaims(raw, &got.claims, func(t *jwt.Token) (key any, err error) {
 		key, got.thumbprint, err = proofKey(t.Header)
@@ -75,13 +79,27 @@ func parseProof(raw string) (proof, error) {
 	return got, nil
 }
 
+// unambiguous refuses objects that two readers could read differently.
+func unambiguous(raw string) error {
+	for _, part := range strings.SplitN(raw, ".", 3)[:2] {
+		document, err := decode(part)
+		if err == nil {
+			err = members(document, func(string, json.RawMessage) error { return nil })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // proofKey judges the header and returns the key in it with its thumbprint.
 func proofKey(header map[string]any) (crypto.PublicKey, string, error) {
 	if typ, _ := header["typ"].(string); !strings.EqualFold(typ, "dpop+jwt") {
 		return nil, "", improper("Its typ is not dpop+jwt.")
 	}
-	for _, name := range headersRefused {
-		if _, there := header[name]; there && name != "jwk" {
+	for name := range header {
+		if refusedMember(name) && name != "jwk" {
 			return nil, "", improper("Its header has a member that is refused.")
 		}
 	}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 )
@@ -10,8 +11,13 @@ import (
 // [ErrRequest] when there is more than one or it is not a token. Tokens in the address or the body are not looked at.
 func Token(r *http.Request) (string, error) {
 	scheme, token, err := credentials(r)
-	if err == nil && scheme != schemeBearer {
+	switch {
+	case err != nil:
+		return "", err
+	case scheme != schemeBearer:
 		return "", ErrMissing
+	case !isToken68(token):
+		return "", ErrRequest
 	}
 	return token, err
 }
@@ -22,9 +28,9 @@ const (
 	schemeDPoP   = "DPoP"   // RFC 9449 section 7.1
 )
 
-// credentials returns the access token of the Authorization header and its scheme. Other schemes carry none.
+// credentials returns what is sent as an access token, whatever it looks like, and its scheme. Other schemes carry none.
 func credentials(r *http.Request) (scheme, token string, err error) {
-	headers := r.Header.Values("Authorization")
+	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
 		return "", "", ErrMissing
 	}
@@ -40,11 +46,7 @@ func credentials(r *http.Request) (scheme, token string, err error) {
 	default:
 		return "", "", ErrMissing
 	}
-	token = strings.Trim(token, " ")
-	if !isToken68(token) {
-		return "", "", ErrRequest
-	}
-	return scheme, token, nil
+	return scheme, strings.Trim(token, " "), nil
 }
 
 // VerifyRequest is [Verifier.Verify] for the token of a request, and for what a request must bring besides: a token that is
@@ -55,6 +57,9 @@ func (v *Verifier) VerifyRequest(r *http.Request) (*Claims, error) {
 		return nil, err
 	}
 	claims, err := v.VerifyBound(r.Context(), token)
+	if err != nil && !isToken68(token) { // looked at last: a token that was verified before has the alphabet of one
+		return nil, ErrRequest
+	}
 	if err == nil {
 		err = v.checkBinding(r, scheme, token, claims)
 	}
@@ -101,7 +106,7 @@ func refuse(w http.ResponseWriter, err error) {
 		Detail string `json:"detail,omitempty"`
 		Code   string `json:"code"`
 	}{Title: http.StatusText(status), Status: status, Code: code}
-	if e, ok := err.(*Error); ok {
+	if e := (*Error)(nil); errors.As(err, &e) {
 		problem.Detail = e.description
 	}
 	h := w.Header()

@@ -31,7 +31,9 @@ type unit struct {
 	mountOps func(mux *http.ServeMux)               // operators' routes
 	verifier *auth.Verifier                         // for operations that declare security
 	pages    *web.Renderer
-	load     func(ctx context.Context) error // what must be in memory before traffic is served
+	// crossOrigin are the patterns that other origins may call with unsafe methods.
+	crossOrigin []string
+	load        func(ctx context.Context) error // what must be in memory before traffic is served
 	// notices are what to print once traffic is served; opsAddress is where operators are.
 	notices func(ctx context.Context, opsAddress string) ([]notice, error)
 	workers []worker

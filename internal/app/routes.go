@@ -18,6 +18,7 @@ import (
 func (n *node) newPublicRoutes() (http.Handler, error) {
 	mux := http.NewServeMux()
 	api := httpd.NewAPI(mux, httpd.APIConfig{Title: n.cfg.Service, Version: "1", ServerURL: n.cfg.Issuer})
+	api.OpenAPI().Tags = []*huma.Tag{{Name: "Users"}, {Name: "Sessions"}} // in the order in which one needs them
 	api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {
 		Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The access_token of a sign-in or a refresh.",
 	}}
@@ -26,9 +27,11 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 			"with a proof of that key for this request (RFC 9449).",
 	}
 	var render func(http.ResponseWriter, *http.Request, *fault.Fault)
+	var crossOrigin []string
 	for _, u := range n.units {
 		api.UseMiddleware(requireAccessToken(api, u.verifier))
 		u.mount(mux, api)
+		crossOrigin = append(crossOrigin, u.crossOrigin...)
 	}
 	offerDPoP(api.OpenAPI())
 	for _, u := range n.units {
@@ -42,7 +45,7 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 	}
 	cfg := n.cfg.HTTP
 	cfg.TrustedOrigins = append(slices.Clone(cfg.TrustedOrigins), n.cfg.issuerOrigin()) // a proxy may have rewritten Host
-	return httpd.Chain(n.log, n.metrics, cfg)(httpd.Routes(mux, render)), nil
+	return httpd.Chain(n.log, n.metrics, cfg, crossOrigin...)(httpd.Routes(mux, render)), nil
 }
 
 func (n *node) newOpsRoutes() http.Handler {

@@ -14,7 +14,7 @@ import (
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
-// The values in a person's hash, as lua/common.lua describes them. Go writes new ones whole; the scripts change times.
+// The values in a person's hash, as lua/common.lua describes them. Scripts write what has times, Go the rest.
 
 var errDamaged = errors.New("a session in Redis is damaged")
 
@@ -22,12 +22,6 @@ var errDamaged = errors.New("a session in Redis is damaged")
 type hash map[string]string
 
 const timeSize = 7
-
-func appendTime(b []byte, t time.Time) []byte {
-	var wide [8]byte
-	binary.BigEndian.PutUint64(wide[:], uint64(sqldb.Micros(t)))
-	return append(b, wide[1:]...)
-}
 
 func timeAt(s string, at int) time.Time {
 	var wide [8]byte
@@ -45,13 +39,8 @@ const (
 	sessionTail    = 41
 )
 
-func encodeSession(o *opening) string {
-	b := []byte{'L', deviceClass(o.start.Device.UserAgent)}
-	b = binary.BigEndian.AppendUint32(b, uint32(o.person.seq))
-	for _, t := range []time.Time{o.now, o.idle, o.end, o.start.AuthTime, o.now} {
-		b = appendTime(b, t)
-	}
-	return string(b) + strings.Join([]string{o.start.ACR, encodeClient(o.start.ClientID), encodeAll(o.start.AMR)}, "\x00")
+func encodeSessionTail(s Start) string {
+	return strings.Join([]string{s.ACR, encodeClient(s.ClientID), encodeWords(s.AMR)}, "\x00")
 }
 
 // decodeSession reads a live session and its device.
@@ -74,18 +63,12 @@ func decodeSessionTail(tail string) (acr string, amr []string, err error) {
 	if len(parts) != 3 {
 		return "", nil, errDamaged
 	}
-	amr, err = decodeAll(parts[2])
+	amr, err = decodeWords(parts[2])
 	return parts[0], amr, err
 }
 
-func encodeGrant(o *opening) string {
-	b := append([]byte{'L'}, make([]byte, timeSize)...) // generation 0
-	for _, t := range []time.Time{o.idle, o.end, o.now, o.start.AuthTime} {
-		b = appendTime(b, t)
-	}
-	b = append(b, o.id[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(o.session.Epoch))
-	return string(b) + strings.Join([]string{encodeClient(o.start.ClientID), o.start.Scope, encodeAll(o.start.Audience)}, "\x00")
+func encodeGrantTail(s Start) string {
+	return strings.Join([]string{encodeClient(s.ClientID), s.Scope, encodeWords(s.Audience)}, "\x00")
 }
 
 func decodeGrantTail(tail string) (client, scope string, audience []string, err error) {
@@ -93,7 +76,7 @@ func decodeGrantTail(tail string) (client, scope string, audience []string, err 
 	if len(parts) != 3 {
 		return "", "", nil, errDamaged
 	}
-	audience, err = decodeAll(parts[2])
+	audience, err = decodeWords(parts[2])
 	return decodeClient(parts[0]), parts[1], audience, err
 }
 
@@ -123,19 +106,26 @@ func decodeClient(code string) string {
 	return code
 }
 
-// encodeAll is encodeList with nothing for nothing.
-func encodeAll(words []string) string {
-	if len(words) == 0 {
-		return ""
+// encodeWords is a shorter encodeList: nothing for nothing, and words that are as simple as most are joined by a character that
+// none of them has.
+func encodeWords(words []string) string {
+	for i, word := range words {
+		if word == "" || strings.ContainsAny(word, "\x00\x01") || i == 0 && word[0] == '[' {
+			return encodeList(words)
+		}
 	}
-	return encodeList(words)
+	return strings.Join(words, "\x01")
 }
 
-func decodeAll(text string) ([]string, error) {
-	if text == "" {
+func decodeWords(text string) ([]string, error) {
+	switch {
+	case text == "":
 		return nil, nil
+	case text[0] == '[':
+		return decodeList(text)
+	default:
+		return strings.Split(text, "\x01"), nil
 	}
-	return decodeList(text)
 }
 
 // encodeSubject halves a UUID.
@@ -228,7 +218,7 @@ func (q quota) encode() []string {
 
 // live returns the live sessions in the order of List.
 func (h hash) live(now time.Time) ([]Session, error) {
-	roles, err := decodeAll(h["r"])
+	roles, err := decodeWords(h["r"])
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +233,7 @@ func (h hash) live(now time.Time) ([]Session, error) {
 		if len(field) != 17 || field[0] != 's' || value[0] != 'L' {
 			continue
 		}
-		one, err := decodeSession([]byte(field[1:]), value, h["d"+field[1:]])
+		one, err := decodeSession([]byte(field[1:]), value, h["d"+field[9:]])
 		if err != nil {
 			return nil, err
 		}

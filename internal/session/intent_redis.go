@@ -39,7 +39,7 @@ const (
 
 const (
 	raiseIntent = `UPDATE session_subjects SET seq = seq + 1, epoch = epoch + $1, roles = COALESCE($2, roles) WHERE subject = $3
-		RETURNING routing, epoch, roles, seq`
+		RETURNING routing, epoch, roles, seq, COALESCE(CAST($4 AS BIGINT), (SELECT now FROM session_clock))`
 	insertIntent = `INSERT INTO session_intents (subject, seq, kind, payload, created_at, applied_at) VALUES ($1, $2, $3, $4, $5, 0)`
 	findSettled  = `SELECT count(*) FROM session_intents WHERE subject = $1 AND payload LIKE $2`
 	listIntents  = `SELECT i.subject, i.seq, i.kind, i.payload, i.created_at, u.routing
@@ -81,7 +81,7 @@ func (s *redisStore) intend(ctx context.Context, tx sqldb.Tx, subject string, i 
 	if i.Raise {
 		raise = 1
 	}
-	p, err := sqldb.One(ctx, tx, scanPerson, raiseIntent, raise, i.Roles, subject)
+	p, err := sqldb.One(ctx, tx, scanPerson, raiseIntent, raise, i.Roles, subject, s.deps.told())
 	if err != nil {
 		return person{}, fmt.Errorf("raise intent: %w", err)
 	}
@@ -187,9 +187,13 @@ func (s *redisStore) do(ctx context.Context, i intent) error {
 	}
 	roles := ""
 	if i.Roles != nil {
-		roles = *i.Roles
+		words, err := decodeList(*i.Roles)
+		if err != nil {
+			return err
+		}
+		roles = "=" + encodeWords(words)
 	}
-	ended, err := s.exec(ctx, applyScript, i.routing, s.deps.Clock(), number(i.seq), i.Kind, roles, number(i.Epoch), id,
+	ended, err := s.exec(ctx, applyScript, i.routing, number(i.seq), i.Kind, roles, number(i.Epoch), id,
 		string(i.Reason), duration(keepFloor), settled)
 	if err != nil {
 		return fmt.Errorf("carry out an intent: %w", err)

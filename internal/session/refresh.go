@@ -124,7 +124,7 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 	case wasTheft:
 		return Tokens{}, d.outcome, d.reason.ended()
 	case wasRepeated:
-		if next, err = s.repeat(ctx, p, d.sealed); err != nil {
+		if next, err = s.repeat(ctx, p, d); err != nil {
 			return Tokens{}, d.outcome, fmt.Errorf("refresh: %w", err)
 		}
 	case wasAhead:
@@ -143,7 +143,7 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 	}
 	return Tokens{
 		SessionID: d.grant.SessionID, Access: issued.Token, ExpiresIn: issued.Lifetime,
-		Refresh: next.encode(), RefreshExpiresIn: d.expiresAt.Sub(s.deps.Clock()), Bound: d.grant.Thumbprint != "",
+		Refresh: next.encode(), RefreshExpiresIn: d.lasts, Bound: d.grant.Thumbprint != "",
 	}, d.outcome, nil
 }
 
@@ -167,8 +167,8 @@ func (s *Service) verify(ctx context.Context, presented string) (refreshToken, e
 }
 
 // repeat makes the successor again that was sealed for the holder of p.
-func (s *Service) repeat(ctx context.Context, p refreshToken, sealed []byte) (refreshToken, error) {
-	next, err := p.open(sealed)
+func (s *Service) repeat(ctx context.Context, p refreshToken, d decision) (refreshToken, error) {
+	next, err := p.open(d.sealed, d.current)
 	if err != nil {
 		return refreshToken{}, err
 	}
@@ -188,7 +188,7 @@ func (s *Service) rotate(ctx context.Context, p refreshToken, thumbprint string,
 	}
 	r := rotation{
 		presented: p, next: p.next(key.ID, key.Secret), thumbprint: thumbprint, mustBind: s.cfg.DPoP == DPoPRequired,
-		device: device, now: s.deps.Clock(), lost: wasReissued, early: wasRotated,
+		device: device, lost: wasReissued, early: wasRotated,
 	}
 	if r.sealed, err = p.seal(r.next); err != nil {
 		return decision{}, refreshToken{}, err

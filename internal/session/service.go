@@ -33,13 +33,15 @@ type Deps struct {
 	Tokens  *token.Service
 	Audit   *audit.Log
 	Mail    *mail.Queue
-	Wakes   Wakes        // without it, other nodes are polled only
-	Proofs  *auth.Proofs // without it, nobody proves a key
-	Clock   func() time.Time
+	Wakes   Wakes            // without it, other nodes are polled only
+	Proofs  *auth.Proofs     // without it, nobody proves a key
+	Clock   func() time.Time // for what is no decision about sessions: those go by the store's clock
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 
 	RedisPrefix string // what keys begin with instead of "sumun:login:"
+
+	StoreClock func() time.Time // for tests: what takes the place of the store's clock, in every store
 }
 
 // Service is the sessions. It is safe for concurrent use; several processes may work on one database.
@@ -48,6 +50,7 @@ type Service struct {
 	deps    Deps
 	store   store
 	feed    *feed
+	streams chan struct{} // as many as there may be; see followFeed
 	metrics metrics
 }
 
@@ -56,7 +59,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps.DB, deps.Clock)}
+	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps), streams: make(chan struct{}, cfg.FeedStreams)}
 	c := common{cfg, deps, s.feed}
 	switch {
 	case cfg.Store == InRedis && deps.Redis == nil:
@@ -66,7 +69,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	default:
 		s.store = sqlStore{c}
 	}
-	s.metrics = newMetrics(s.feed.age)
+	s.metrics = newMetrics(s.feed.age, func() int { return len(s.streams) })
 	if deps.Metrics != nil {
 		if err := s.metrics.register(deps.Metrics); err != nil {
 			return nil, fmt.Errorf("session metrics: %w", err)

@@ -62,6 +62,10 @@ var (
 	// ErrUnbound answers a refresh of a session that is bound to no key, where that is required by now.
 	ErrUnbound = fault.New(fault.Unauthenticated, "session.unbound", "The session is bound to no key, which is required by now. Sign in again, with a DPoP proof.").
 			Challenge(auth.DPoPChallenge())
+	// ErrFeedForbidden answers who asks for the revocation feed and is no service that may have it.
+	ErrFeedForbidden = fault.New(fault.Forbidden, "session.feed_forbidden", "The revocation feed is for services: ask with a token of client_credentials whose scope has revocations:read.")
+	// ErrFeedFull answers when this node has as many followers of the feed as it may.
+	ErrFeedFull = fault.New(fault.Unavailable, "session.feed_full", "Too many services follow the revocation feed here. Try again shortly.").After(5 * time.Second)
 	// ErrUnavailable answers while the store cannot be reached. Nothing was decided; the same token may be presented again.
 	ErrUnavailable = fault.New(fault.Unavailable, "session.unavailable", "Sessions cannot be reached right now. Please try again.")
 )
@@ -149,7 +153,7 @@ type Start struct {
 
 	AMR      []string
 	ACR      string
-	AuthTime time.Time // now when zero
+	AuthTime time.Time // when it starts, if zero
 	Device   Device
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -19,45 +20,47 @@ const rotateGrant = `UPDATE session_grants SET
 	SELECT v.outcome,
 		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE status END,
 		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE end_reason END,
-		CASE WHEN v.outcome = 'theft' THEN $1 ELSE ended_at END,
-		CASE WHEN v.accepted THEN $2 + 1 ELSE generation END,
-		CASE WHEN v.accepted THEN $3 ELSE current_hash END,
-		CASE WHEN v.accepted THEN $4 ELSE previous_hash END,
-		CASE WHEN v.accepted THEN $5 ELSE successor_sealed END,
-		CASE WHEN v.accepted THEN $6 ELSE window_until END,
-		CASE WHEN v.accepted THEN CASE WHEN expires_at < $7 THEN expires_at ELSE $7 END ELSE idle_expires_at END,
-		CASE WHEN v.accepted THEN $8 ELSE purge_at END,
-		CASE WHEN v.accepted THEN $1 ELSE refreshed_at END,
+		CASE WHEN v.outcome = 'theft' THEN v.now ELSE ended_at END,
+		CASE WHEN v.accepted THEN $1 + 1 ELSE generation END,
+		CASE WHEN v.accepted THEN $2 ELSE current_hash END,
+		CASE WHEN v.accepted THEN $3 ELSE previous_hash END,
+		CASE WHEN v.accepted THEN $4 ELSE successor_sealed END,
+		CASE WHEN v.accepted THEN v.now + $5 ELSE window_until END,
+		CASE WHEN v.accepted THEN CASE WHEN expires_at < v.idle THEN expires_at ELSE v.idle END ELSE idle_expires_at END,
+		CASE WHEN v.accepted THEN (v.idle / 86400000000 + 1) * 86400000000 ELSE purge_at END,
+		CASE WHEN v.accepted THEN v.now ELSE refreshed_at END,
 		CASE WHEN v.accepted THEN epoch ELSE issued_epoch END,
-		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $9 ELSE address END,
-		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $10 ELSE user_agent END
+		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $6 ELSE address END,
+		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $7 ELSE user_agent END
 	FROM (
-		SELECT d.outcome, d.outcome IN ('rotated', 'reissued', 'ahead') AS accepted
+		SELECT d.now, d.now + $8 AS idle, d.outcome, d.outcome IN ('rotated', 'reissued', 'ahead') AS accepted
 		FROM (
-			SELECT CASE
+			SELECT c.now, CASE
 				WHEN status <> 'live' THEN 'ended'
-				WHEN idle_expires_at <= $1 OR expires_at <= $1 THEN 'expired'
-				WHEN thumbprint <> '' AND thumbprint <> $11 THEN 'wrong_key'
-				WHEN thumbprint = '' AND CAST($12 AS BIGINT) = 1 AND client_id = 'sumun' THEN 'unbound'
-				WHEN current_hash = $4 AND refreshed_at > $13 AND issued_epoch = epoch THEN CAST($14 AS TEXT)
-				WHEN current_hash = $4 THEN 'rotated'
-				WHEN previous_hash = $4 AND window_until > $1 THEN 'repeated'
-				WHEN previous_hash = $4 THEN CAST($15 AS TEXT)
-				WHEN generation < $2 THEN 'ahead'
+				WHEN idle_expires_at <= c.now OR expires_at <= c.now THEN 'expired'
+				WHEN thumbprint <> '' AND thumbprint <> $9 THEN 'wrong_key'
+				WHEN thumbprint = '' AND CAST($10 AS BIGINT) = 1 AND client_id = 'sumun' THEN 'unbound'
+				WHEN current_hash = $3 AND refreshed_at > c.now - $11 AND issued_epoch = epoch THEN CAST($12 AS TEXT)
+				WHEN current_hash = $3 THEN 'rotated'
+				WHEN previous_hash = $3 AND window_until > c.now THEN 'repeated'
+				WHEN previous_hash = $3 THEN CAST($13 AS TEXT)
+				WHEN generation < $1 THEN 'ahead'
 				ELSE 'theft'
 			END AS outcome
+			FROM (SELECT COALESCE(CAST($14 AS BIGINT), (SELECT now FROM session_clock)) AS now) AS c
 		) AS d
 	) AS v)
-	WHERE id = $16
+	WHERE id = $15
 	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
-		successor_sealed, idle_expires_at, thumbprint`
+		current_hash, successor_sealed, idle_expires_at - COALESCE(CAST($14 AS BIGINT), (SELECT now FROM session_clock)),
+		thumbprint`
 
 func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
-	idle := r.now.Add(s.cfg.Idle)
-	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, sqldb.Micros(r.now), r.presented.generation,
-		r.next.hash(), r.presented.hash(), r.sealed, sqldb.Micros(r.now.Add(s.cfg.Window)), sqldb.Micros(idle), purgeAt(idle),
-		addressText(r.device.Address), cleanUserAgent(r.device.UserAgent),
-		r.thumbprint, flag(r.mustBind), sqldb.Micros(r.now.Add(-r.age)), string(r.early), string(r.lost), r.presented.grant.String())
+	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, r.presented.generation, r.next.hash(),
+		r.presented.hash(), r.sealed, s.cfg.Window.Microseconds(), addressText(r.device.Address),
+		cleanUserAgent(r.device.UserAgent), s.cfg.Idle.Microseconds(), r.thumbprint, flag(r.mustBind),
+		r.age.Microseconds(), string(r.early), string(r.lost),
+		s.deps.told(), r.presented.grant.String())
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return decision{}, errUnknown
 	}
@@ -75,11 +78,11 @@ func scanDecision(r sqldb.Row) (decision, error) {
 	var (
 		d                    decision
 		audience, roles, amr string
-		authTime, idle       int64
+		authTime, lasts      int64
 	)
 	g := &d.grant
 	err := r.Scan(&d.outcome, &d.reason, &g.SessionID, &g.Subject, &g.ClientID, &g.Scope, &audience, &roles, &g.Epoch, &authTime,
-		&g.ACR, &amr, &d.sealed, &idle, &g.Thumbprint)
+		&g.ACR, &amr, &d.current, &d.sealed, &lasts, &g.Thumbprint)
 	if err != nil {
 		return decision{}, err
 	}
@@ -92,7 +95,7 @@ func scanDecision(r sqldb.Row) (decision, error) {
 		}
 	}
 	d.unsettled = d.outcome == wasTheft
-	g.AuthTime, d.expiresAt = sqldb.Time(authTime), sqldb.Time(idle)
+	g.AuthTime, d.lasts = sqldb.Time(authTime), time.Duration(lasts)*time.Microsecond
 	return d, nil
 }
 
