@@ -179,7 +179,7 @@ func (p *Proofs) CheckFor(r *http.Request, accessToken string, c Confirmation) e
 	if err != nil {
 		return err
 	}
-	if got.claims.TokenHash != tokenHash(accessToken) {
+	if got.claims.tokenHash != tokenHash(accessToken) {
 		return improper("Its ath is not the hash of the access token.")
 	}
 	if got.thumbprint != c.JKT {
@@ -214,10 +214,10 @@ func (p *Proofs) judge(r *http.Request) (proof, time.Time, error) {
 	if err != nil {
 		return proof{}, time.Time{}, err
 	}
-	if got.claims.Method != r.Method {
+	if got.claims.method != r.Method {
 		return proof{}, time.Time{}, improper("Its htm is not the method of this request.")
 	}
-	if !p.addressed(r, got.claims.URL) {
+	if !p.addressed(r, got.claims.url) {
 		return proof{}, time.Time{}, improper("Its htu is not the address of this request.")
 	}
 	until, err := p.expiry(r.Context(), got)
@@ -228,10 +228,10 @@ func (p *Proofs) judge(r *http.Request) (proof, time.Time, error) {
 // section 11.1).
 func (p *Proofs) expiry(ctx context.Context, got proof) (time.Time, error) {
 	now, nonces := p.cfg.Clock(), p.cfg.Nonces
-	issuedAt := got.claims.IssuedAt.Time
+	issuedAt := got.claims.issuedAt
 	switch away := now.Sub(issuedAt).Abs(); {
-	case nonces != nil && got.claims.Nonce != "":
-		return nonces.expiry(ctx, got.claims.Nonce, now)
+	case nonces != nil && got.claims.nonce != "":
+		return nonces.expiry(ctx, got.claims.nonce, now)
 	case nonces != nil && (p.cfg.RequireNonce || away > p.cfg.Window):
 		return time.Time{}, ErrNonce
 	case away > p.cfg.Window:
@@ -243,7 +243,7 @@ func (p *Proofs) expiry(ctx context.Context, got proof) (time.Time, error) {
 // once refuses a proof that was used before. What is remembered is a hash, as the id of a proof is whatever the client likes;
 // the key is in it, so that nobody can use up the ids of others.
 func (p *Proofs) once(ctx context.Context, got proof, until time.Time) error {
-	sum := sha256.Sum256([]byte(got.thumbprint + "\x00" + got.claims.ID))
+	sum := sha256.Sum256([]byte(got.thumbprint + "\x00" + got.claims.id))
 	id := base64.RawURLEncoding.EncodeToString(sum[:])
 	first, err := p.cfg.Replays.Once(ctx, id, until.Sub(p.cfg.Clock())+replaySkew)
 	if err != nil {

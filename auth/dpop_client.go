@@ -58,10 +58,12 @@ func (p *Prover) Proof(method, url, accessToken, nonce string) (string, error) {
 	if p.Clock != nil {
 		now = p.Clock
 	}
-	c := proofClaims{Method: method, URL: url, Nonce: nonce}
-	c.ID, c.IssuedAt = rand.Text(), jwt.NewNumericDate(now())
+	c := jwt.MapClaims{"jti": rand.Text(), "htm": method, "htu": url, "iat": now().Unix()}
 	if accessToken != "" {
-		c.TokenHash = tokenHash(accessToken)
+		c["ath"] = tokenHash(accessToken)
+	}
+	if nonce != "" {
+		c["nonce"] = nonce
 	}
 	t := jwt.NewWithClaims(p.method, c)
 	t.Header["typ"], t.Header["jwk"] = "dpop+jwt", p.jwk

@@ -12,8 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
-
-	"github.com/golang-jwt/jwt/v5"
+	"time"
 )
 
 // MaxProofSize bounds a proof in bytes. Longer ones are refused unread.
@@ -24,7 +23,7 @@ const (
 	maxProofRSABits = 4096 // anybody may send a proof, and verifying beyond it is dear
 )
 
-// proofAlgorithms are those of signatures, as for tokens: none and symmetric ones prove nothing (RFC 9449 section 4.3).
+// proofAlgorithms are those that a proof may have, as for tokens.
 var proofAlgorithms = [...]string{ES256, EdDSA, RS256}
 
 // proof is a proof whose signature is right.
@@ -35,16 +34,31 @@ type proof struct {
 
 // proofClaims is the payload of a proof (RFC 9449 section 4.2).
 type proofClaims struct {
-	jwt.RegisteredClaims
-	Method    string `json:"htm"`
-	URL       string `json:"htu"`
-	TokenHash string `json:"ath,omitempty"`
-	Nonce     string `json:"nonce,omitempty"`
+	id, method, url  string
+	tokenHash, nonce string
+	issuedAt         time.Time
 }
 
-// proofParser leaves the claims to Proofs, with an error of its own for each.
-func proofParser() *jwt.Parser {
-	return jwt.NewParser(jwt.WithValidMethods(proofAlgorithms[:]), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
+func (c *proofClaims) member(name string, value json.RawMessage) error {
+	switch name {
+	case "jti":
+		return json.Unmarshal(value, &c.id)
+	case "htm":
+		return json.Unmarshal(value, &c.method)
+	case "htu":
+		return json.Unmarshal(value, &c.url)
+	case "iat":
+		return date(value, &c.issuedAt)
+	case "ath":
+		return json.Unmarshal(value, &c.tokenHash)
+	case "nonce":
+		return json.Unmarshal(value, &c.nonce)
+	}
+	return nil
+}
+
+func (c *proofClaims) complete() bool {
+	return c.id != "" && len(c.id) <= maxProofID && c.method != "" && c.url != "" && !c.issuedAt.IsZero()
 }
 
 // parseProof reads a proof and checks its signature with the key that it brings along. What it says is not judged here.
@@ -55,80 +69,105 @@ func parseProof(raw string) (proof, error) {
 	if !compact(raw) {
 		return proof{}, improper("It is not a signed JWT.")
 	}
-	if err := unambiguous(raw); err != nil {
+	first, last := strings.IndexByte(raw, '.'), strings.LastIndexByte(raw, '.')
+	header, errHeader := decode(raw[:first])
+	payload, errPayload := decode(raw[first+1 : last])
+	signature, errSignature := decode(raw[last+1:])
+	if err := errors.Join(errHeader, errPayload, errSignature); err != nil {
 		return proof{}, improper("It is not a signed JWT.").wrap(err)
+	}
+	key, err := proofKey(header)
+	if err != nil {
+		return proof{}, err
+	}
+	if err := key.verify(raw[:last], signature); err != nil {
+		return proof{}, improper("Its signature is wrong.").wrap(err)
 	}
 	var got proof
-	_, err := proofParser().ParseWithClaims(raw, &got.claims, func(t *jwt.Token) (key any, err error) {
-		key, got.thumbprint, err = proofKey(t.Header)
-		return key, err
-	})
-	var own *Error
-	switch {
-	case errors.As(err, &own):
-		return proof{}, own
-	case errors.Is(err, jwt.ErrTokenMalformed):
-		return proof{}, improper("It is not a signed JWT.").wrap(err)
-	case err != nil:
-		return proof{}, improper("Its signature is wrong, or of an algorithm that is not accepted.").wrap(err)
+	if err := members(payload, got.claims.member); err != nil {
+		return proof{}, improper("Its claims cannot be read.").wrap(err)
 	}
-	c := got.claims
-	if c.ID == "" || len(c.ID) > maxProofID || c.IssuedAt == nil || c.Method == "" || c.URL == "" {
+	if !got.claims.complete() {
 		return proof{}, improper("It needs jti, iat, htm and htu.")
 	}
-	return got, nil
+	got.thumbprint, err = Thumbprint(key.Public)
+	return got, err
 }
 
-// unambiguous refuses objects that two readers could read differently.
-func unambiguous(raw string) error {
-	for _, part := range strings.SplitN(raw, ".", 3)[:2] {
-		document, err := decode(part)
-		if err == nil {
-			err = members(document, func(string, json.RawMessage) error { return nil })
-		}
-		if err != nil {
-			return err
-		}
+// proofHeader is what the header of a proof says (RFC 9449 section 4.2).
+type proofHeader struct {
+	typ, algorithm string
+	key            jwk
+	private        bool // the key has members that are nobody else's business
+}
+
+func (h *proofHeader) member(name string, value json.RawMessage) error {
+	switch name {
+	case "typ":
+		return json.Unmarshal(value, &h.typ)
+	case "alg":
+		return json.Unmarshal(value, &h.algorithm)
+	case "jwk":
+		return members(value, h.keyMember)
+	}
+	if refusedMember(name) {
+		return fmt.Errorf("header %q is refused", name)
 	}
 	return nil
 }
 
-// proofKey judges the header and returns the key in it with its thumbprint.
-func proofKey(header map[string]any) (crypto.PublicKey, string, error) {
-	if typ, _ := header["typ"].(string); !strings.EqualFold(typ, "dpop+jwt") {
-		return nil, "", improper("Its typ is not dpop+jwt.")
+func (h *proofHeader) keyMember(name string, value json.RawMessage) error {
+	switch name {
+	case "kty":
+		return json.Unmarshal(value, &h.key.Type)
+	case "use":
+		return json.Unmarshal(value, &h.key.Use)
+	case "alg":
+		return json.Unmarshal(value, &h.key.Algorithm)
+	case "crv":
+		return json.Unmarshal(value, &h.key.Curve)
+	case "x":
+		return json.Unmarshal(value, &h.key.X)
+	case "y":
+		return json.Unmarshal(value, &h.key.Y)
+	case "n":
+		return json.Unmarshal(value, &h.key.N)
+	case "e":
+		return json.Unmarshal(value, &h.key.E)
+	case "d", "p", "q", "dp", "dq", "qi", "oth", "k": // RFC 7518 section 6
+		h.private = true
 	}
-	for name := range header {
-		if refusedMember(name) && name != "jwk" {
-			return nil, "", improper("Its header has a member that is refused.")
-		}
+	return nil
+}
+
+// proofKey judges the header and returns the key in it. The algorithm is the one that the key is for: none and symmetric ones
+// prove nothing (RFC 9449 section 4.3).
+func proofKey(header []byte) (Key, error) {
+	var h proofHeader
+	if err := members(header, h.member); err != nil {
+		return Key{}, improper("Its header cannot be read, or has a member that is refused.").wrap(err)
 	}
-	members, _ := header["jwk"].(map[string]any)
-	for _, private := range [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
-		if _, there := members[private]; there {
-			return nil, "", improper("Its jwk has private members: never send them, and throw this key away.")
-		}
+	if !strings.EqualFold(h.typ, "dpop+jwt") {
+		return Key{}, improper("Its typ is not dpop+jwt.")
 	}
-	text := func(name string) string {
-		s, _ := members[name].(string)
-		return s
+	if h.private {
+		return Key{}, improper("Its jwk has private members: never send them, and throw this key away.")
 	}
-	j := jwk{Type: text("kty"), Curve: text("crv"), X: text("x"), Y: text("y"), N: text("n"), E: text("e")}
-	public, algorithm, err := j.public()
+	public, algorithm, err := h.key.public()
+	key := Key{Algorithm: algorithm, Public: public}
 	if err == nil {
-		err = Key{Algorithm: algorithm, Public: public}.check()
+		err = key.check()
 	}
 	if rsaKey, ok := public.(*rsa.PublicKey); err == nil && ok && rsaKey.N.BitLen() > maxProofRSABits {
 		err = fmt.Errorf("more than %d bits", maxProofRSABits)
 	}
 	if err != nil {
-		return nil, "", improper("Its jwk is not a key that is accepted.").wrap(err)
+		return Key{}, improper("Its jwk is not a key that is accepted.").wrap(err)
 	}
-	if use, alg := text("use"), text("alg"); header["alg"] != algorithm || use != "" && use != "sig" || alg != "" && alg != algorithm {
-		return nil, "", improper("Its jwk is not for its alg.")
+	if h.algorithm != algorithm || h.key.Use != "" && h.key.Use != "sig" || h.key.Algorithm != "" && h.key.Algorithm != algorithm {
+		return Key{}, improper("Its jwk is not for its alg.")
 	}
-	thumbprint, err := Thumbprint(public)
-	return public, thumbprint, err
+	return key, nil
 }
 
 // Thumbprint returns the JWK SHA-256 thumbprint of a public key (RFC 7638), in base64url. It is made from the key, not from

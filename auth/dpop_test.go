@@ -208,6 +208,7 @@ func TestRefusedProofs(t *testing.T) {
 	symmetric.Header["typ"], symmetric.Header["jwk"] = "dpop+jwt", map[string]any{"kty": "oct"}
 	hs, _ := symmetric.SignedString([]byte("k"))
 	good := forged(t, nil, nil)
+	raw := func(header string) string { return encode([]byte(header)) + good[strings.IndexByte(good, '.'):] }
 	for name, raw := range map[string]string{
 		"nothing":            "",
 		"garbage":            "x",
@@ -241,6 +242,7 @@ func TestRefusedProofs(t *testing.T) {
 		"no htm":       forged(t, nil, map[string]any{"htm": nil}),
 		"no htu":       forged(t, nil, map[string]any{"htu": nil}),
 		"other method": forged(t, nil, map[string]any{"htm": "GET"}),
+		"two jwk":      raw(`{"typ":"dpop+jwt","alg":"ES256","jwk":{},"jwk":{}}`),
 		"method case":  forged(t, nil, map[string]any{"htm": "post"}),
 		"too old":      forged(t, nil, map[string]any{"iat": now.Unix() - 61}),
 		"in future":    forged(t, nil, map[string]any{"iat": now.Unix() + 61}),
