@@ -416,10 +416,10 @@ func TestNonces(t *testing.T) {
 	}
 	strict, lax, late, early := node(true, 0), node(false, 0), node(true, -30*time.Second), node(true, 30*time.Second)
 	prover := newProver(t, auth.ES256)
-	try := func(p *auth.Proofs, nonce string) (error, string) {
+	try := func(p *auth.Proofs, nonce string) (next string, err error) {
 		r := request("POST", "/token", "", prove(t, prover, "POST", "https://api.example/token", "", nonce))
-		_, err := p.Check(r)
-		return err, p.NonceFor(r)
+		_, err = p.Check(r)
+		return p.NonceFor(r), err
 	}
 	want := func(what string, err, want error) {
 		t.Helper()
@@ -427,44 +427,44 @@ func TestNonces(t *testing.T) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
 	}
-	err, nonce := try(strict, "")
+	nonce, err := try(strict, "")
 	want("none", err, auth.ErrNonce)
 	if _, header, _ := auth.Challenge(err); !strings.Contains(header, `error="use_dpop_nonce"`) {
 		t.Errorf("challenge %s", header)
 	}
-	err, _ = try(lax, "")
+	_, err = try(lax, "")
 	want("none, where none is needed", err, nil)
 	for _, p := range []*auth.Proofs{strict, lax, late, early} {
-		err, _ = try(p, nonce)
+		_, err = try(p, nonce)
 		want("fresh", err, nil)
-		_, theirs := try(p, nonce)
-		err, _ = try(strict, theirs)
+		theirs, _ := try(p, nonce)
+		_, err = try(strict, theirs)
 		want("of another node", err, nil)
 	}
 	prover.Clock = func() time.Time { return now.Add(-24 * time.Hour) }
-	err, _ = try(lax, "")
+	_, err = try(lax, "")
 	want("a client whose clock is wrong", err, auth.ErrNonce)
-	err, _ = try(lax, nonce)
+	_, err = try(lax, nonce)
 	want("the same with a nonce", err, nil)
 	for _, bad := range []string{"x", nonce + "A", "B" + nonce[1:], nonce[:len(nonce)-2] + "AA", strings.Repeat("_", len(nonce))} {
-		err, _ = try(strict, bad)
+		_, err = try(strict, bad)
 		want("made up: "+bad, err, auth.ErrNonce)
 	}
 	clock = now.Add(179 * time.Second)
-	err, _ = try(strict, nonce)
+	_, err = try(strict, nonce)
 	want("just before its end", err, nil)
 	clock = now.Add(180 * time.Second)
-	err, next := try(strict, nonce)
+	next, err := try(strict, nonce)
 	want("at its end", err, auth.ErrNonce)
-	err, _ = try(strict, next)
+	_, err = try(strict, next)
 	want("the next", err, nil)
 	current = 2
-	err, newest := try(strict, next)
+	newest, err := try(strict, next)
 	want("under the key before", err, nil)
 	delete(keys, 1)
-	err, _ = try(strict, next)
+	_, err = try(strict, next)
 	want("under a key that is gone", err, auth.ErrNonce)
-	err, _ = try(strict, newest)
+	_, err = try(strict, newest)
 	want("under the new key", err, nil)
 }
 

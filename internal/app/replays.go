@@ -41,9 +41,5 @@ func explainDPoP(cfg Config) string {
 	if cfg.Redis != "" {
 		where = "Redis"
 	}
-	public := "the issuer"
-	if cfg.Issuer != "" {
-		public = cfg.Issuer
-	}
-	return text + "; proofs are for addresses under " + public + ", and used ones are remembered in " + where
+	return text + "; proofs are for addresses under " + cfg.Issuer + ", and used ones are remembered in " + where
 }
