@@ -76,7 +76,7 @@ func underScheme(scheme string, err error) error {
 }
 
 // checkBinding judges what a request brings besides its token, which is good by itself.
-func (v *Verifier) checkBinding(r *http.Request, scheme, token string, claims *Claims) error {
+func checkBinding(r *http.Request, scheme, token string, claims *Claims, proofs *Proofs) error {
 	bound := claims.Confirmation.bound()
 	switch {
 	case bound && scheme != schemeDPoP:
@@ -86,7 +86,7 @@ func (v *Verifier) checkBinding(r *http.Request, scheme, token string, claims *C
 	case !bound:
 		return nil
 	}
-	return v.cfg.Proofs.CheckFor(r, token, claims.Confirmation)
+	return proofs.CheckFor(r, token, claims.Confirmation)
 }
 
 // DPoPNonce returns what the answer to r must carry in the header DPoP-Nonce, so that the client's next proof is not refused
@@ -103,9 +103,10 @@ type Replays interface {
 // ProofConfig says how DPoP proofs are judged. Its zero value does for a service that clients reach without a proxy between.
 type ProofConfig struct {
 	// PublicURLs are the addresses under which clients know this service, such as https://api.example.com, with the path that
-	// a proxy takes away if it does. A proof must be for one of them. Empty: for the Host of the request, over https if the
-	// request came over TLS. Forwarded and X-Forwarded-* are never read: whoever can reach the service could write them.
+	// a proxy takes away if it does. A proof must be for one of them. Empty: for the Host of the request, over https if Secure. Forwarded and X-Forwarded-* are never read: whoever can reach the service could write them.
 	PublicURLs []string
+	// Secure reports whether a request came to the client's end over TLS, where PublicURLs is empty. Nil: whether it came here so.
+	Secure func(*http.Request) bool
 	// Replays remembers used proofs. Nil: in the memory of this process, so that a proof may be used once at each, within
 	// Window; each takes a million within it and then answers [ErrProofsUnavailable].
 	Replays Replays
@@ -151,6 +152,9 @@ func NewProofs(cfg ProofConfig) (*Proofs, error) {
 		faults = append(faults, errors.New("auth.ProofConfig.RequireNonce without Nonces refuses every proof: make some with NewNonces"))
 	}
 	p.cfg.Window = cmp.Or(cfg.Window, defaultProofWindow)
+	if p.cfg.Secure == nil {
+		p.cfg.Secure = func(r *http.Request) bool { return r.TLS != nil }
+	}
 	if p.cfg.Clock == nil {
 		p.cfg.Clock = time.Now
 	}

@@ -17,7 +17,7 @@ func (p *Proofs) addressed(r *http.Request, htu string) bool {
 	path := normalPath(requestPath(r))
 	if len(p.bases) == 0 {
 		scheme := "http"
-		if r.TLS != nil {
+		if p.cfg.Secure(r) {
 			scheme = "https"
 		}
 		base, err := normalURL(scheme + "://" + r.Host)

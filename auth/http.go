@@ -52,6 +52,12 @@ func credentials(r *http.Request) (scheme, token string, err error) {
 // VerifyRequest is [Verifier.Verify] for the token of a request, and for what a request must bring besides: a token that is
 // bound to a client's key comes in the scheme DPoP, with one proof of that key, and others do not (RFC 9449 section 7).
 func (v *Verifier) VerifyRequest(r *http.Request) (*Claims, error) {
+	return v.VerifyRequestWith(r, v.cfg.Proofs)
+}
+
+// VerifyRequestWith is VerifyRequest with another judge of proofs. Where a request passes two parts of one process, each needs
+// its own, or the second finds the proof used.
+func (v *Verifier) VerifyRequestWith(r *http.Request, proofs *Proofs) (*Claims, error) {
 	scheme, token, err := credentials(r)
 	if err != nil {
 		return nil, err
@@ -61,7 +67,7 @@ func (v *Verifier) VerifyRequest(r *http.Request) (*Claims, error) {
 		return nil, ErrRequest
 	}
 	if err == nil {
-		err = v.checkBinding(r, scheme, token, claims)
+		err = checkBinding(r, scheme, token, claims, proofs)
 	}
 	if err != nil {
 		return nil, underScheme(scheme, err)

@@ -39,7 +39,7 @@ func identityModule() module {
 			audit.Migrations, mail.Migrations, replay.Migrations, token.Migrations, session.Migrations, identity.Migrations,
 			oidc.Migrations,
 		},
-		build: func(f *foundation) (*unit, error) {
+		build: func(f *foundation, _ []*unit) (*unit, error) {
 			s, err := newIdentity(f)
 			if err != nil {
 				return nil, err
@@ -77,7 +77,9 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	if s.tokens, err = newTokens(f); err != nil {
 		return nil, err
 	}
-	proofs, err := session.NewProofs(cfg.Sessions, f.keyring, cfg.Issuer, replay.Scoped(f.replays, "dpop"), f.clock)
+	proofs, err := session.NewProofs(cfg.Sessions, f.keyring, auth.ProofConfig{
+		PublicURLs: []string{cfg.Issuer}, Replays: replay.Scoped(f.replays, "dpop"), Clock: f.clock,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -136,14 +138,12 @@ func (s *identityServices) newTransport(f *foundation) (mail.Transport, error) {
 // unit connects the services to the listeners. Its tokens are for Sumun itself: their audience is the issuer.
 func (s *identityServices) unit(f *foundation) (*unit, error) {
 	// Proofs are remembered by each node alone: a look-up for each request is what bound tokens must not cost either.
-	proofs, err := session.NewProofs(f.cfg.Sessions, f.keyring, f.cfg.Issuer, nil, f.clock)
-	if err != nil {
-		return nil, errors.Join(err, s.policy.Close())
-	}
+	proofs, errOwn := session.NewProofs(f.cfg.Sessions, f.keyring, auth.ProofConfig{PublicURLs: []string{f.cfg.Issuer}, Clock: f.clock})
+	entryProofs, errEntry := session.NewProofs(f.cfg.Sessions, f.keyring, auth.ProofConfig{Secure: secure, Clock: f.clock})
 	verifier, err := auth.New(auth.Config{
 		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Proofs: proofs, Clock: f.clock,
 	})
-	if err != nil {
+	if err := errors.Join(errOwn, errEntry, err); err != nil {
 		return nil, errors.Join(err, s.policy.Close())
 	}
 	mailboxToken := ""
@@ -152,8 +152,10 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 	}
 	return &unit{
 		verifier:    verifier,
+		entryProofs: entryProofs,
 		pages:       s.pages,
 		crossOrigin: oidc.CrossOrigin(),
+		staleness:   s.sessions.RevocationsAge,
 		mount: func(mux *http.ServeMux, api huma.API) {
 			s.tokens.Mount(mux)
 			s.pages.Mount(mux)

@@ -8,12 +8,15 @@ import (
 )
 
 // openReplays remembers what may be used once in Redis where there is one, and otherwise in SQL: both are shared by all nodes.
+// Where there is neither, no module gives out tokens.
 func (f *foundation) openReplays() {
 	if f.redis != nil {
 		f.replays = replay.NewRedis(f.redis, "")
 		return
 	}
-	f.replays = replay.NewSQL(f.db, f.clock, f.log)
+	if f.db != nil {
+		f.replays = replay.NewSQL(f.db, f.clock, f.log)
+	}
 }
 
 // runReplays removes what has expired, where that does not go by itself.

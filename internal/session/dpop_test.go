@@ -69,7 +69,9 @@ func (p *place) replays(now func() time.Time) replay.Store {
 // judging gives a node who judges proofs.
 func judging(t testing.TB, p *place, cfg session.Config, now func() time.Time) func(*session.Deps) {
 	return func(d *session.Deps) {
-		proofs, err := session.NewProofs(cfg, d.Keyring, issuer, replay.Scoped(p.replays(now), "dpop"), now)
+		proofs, err := session.NewProofs(cfg, d.Keyring, auth.ProofConfig{
+			PublicURLs: []string{issuer}, Replays: replay.Scoped(p.replays(now), "dpop"), Clock: now,
+		})
 		must(t, err)
 		d.Proofs = proofs
 	}

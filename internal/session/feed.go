@@ -166,6 +166,9 @@ func (f *feed) replaceKeys(ctx context.Context, entries []entry) error {
 	return f.keys(ctx)
 }
 
+// RevocationsAge is how long ago this node last read what has been revoked; zero before it first did.
+func (s *Service) RevocationsAge() time.Duration { return s.feed.age() }
+
 // age is how long ago this node last read the feed; zero before it first did.
 func (f *feed) age() time.Duration {
 	fresh := f.freshAt.Load()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -18,20 +17,19 @@ import (
 // NoncePurpose is the keyring's name for the keys that the nonces of DPoP proofs are made with.
 const NoncePurpose = "session.dpop_nonce"
 
-// NewProofs returns who judges DPoP proofs at the endpoints of an installation whose address is publicURL. Endpoints that give
-// out tokens share their replays with all nodes; others remember by themselves, with nil.
-func NewProofs(cfg Config, keys *keyring.Keyring, publicURL string, replays auth.Replays, clock func() time.Time) (*auth.Proofs, error) {
-	return auth.NewProofs(auth.ProofConfig{
-		PublicURLs: []string{publicURL}, Replays: replays, RequireNonce: cfg.DPoPNonce == NonceRequired, Clock: clock,
-		Nonces: auth.NewNonces(func(ctx context.Context, id uint32) (uint32, []byte, error) {
-			find := keys.Current
-			if id != 0 {
-				find = func(ctx context.Context, purpose string) (keyring.Key, error) { return keys.ByID(ctx, purpose, id) }
-			}
-			key, err := find(ctx, NoncePurpose)
-			return key.ID, key.Secret, err
-		}),
+// NewProofs returns a judge of DPoP proofs: what of says, with nonces under a key of the keyring, which all nodes have. Endpoints
+// that give out tokens share their Replays with all nodes, too; others remember by themselves.
+func NewProofs(cfg Config, keys *keyring.Keyring, of auth.ProofConfig) (*auth.Proofs, error) {
+	of.RequireNonce = cfg.DPoPNonce == NonceRequired
+	of.Nonces = auth.NewNonces(func(ctx context.Context, id uint32) (uint32, []byte, error) {
+		find := keys.Current
+		if id != 0 {
+			find = func(ctx context.Context, purpose string) (keyring.Key, error) { return keys.ByID(ctx, purpose, id) }
+		}
+		key, err := find(ctx, NoncePurpose)
+		return key.ID, key.Secret, err
 	})
+	return auth.NewProofs(of)
 }
 
 type thumbprintKey struct{}
