@@ -107,7 +107,9 @@ func setup(t *testing.T, settings ...setting) *world {
 	return w
 }
 
-func newUpstream(name, url string) gateway.Upstream { return gateway.Upstream{Name: name, URLs: []string{url}} }
+func newUpstream(name, url string) gateway.Upstream {
+	return gateway.Upstream{Name: name, URLs: []string{url}}
+}
 
 func (w *world) serve(t *testing.T, cfg httpd.Config, deps gateway.Deps) {
 	t.Helper()
