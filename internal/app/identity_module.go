@@ -142,6 +142,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 	entryProofs, errEntry := session.NewProofs(f.cfg.Sessions, f.keyring, auth.ProofConfig{Secure: secure, Clock: f.clock})
 	verifier, err := auth.New(auth.Config{
 		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Proofs: proofs, Clock: f.clock,
+		Age: s.sessions.RevocationsAge, MaxStale: f.cfg.Gateway.Staleness, Log: f.log,
 	})
 	if err := errors.Join(errOwn, errEntry, err); err != nil {
 		return nil, errors.Join(err, s.policy.Close())
@@ -155,7 +156,6 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 		entryProofs: entryProofs,
 		pages:       s.pages,
 		crossOrigin: oidc.CrossOrigin(),
-		staleness:   s.sessions.RevocationsAge,
 		mount: func(mux *http.ServeMux, api huma.API) {
 			s.tokens.Mount(mux)
 			s.pages.Mount(mux)
@@ -181,6 +181,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			{"mail", s.queue.Run},
 			{"audit trail", s.sweepTrail(f)},
 			{"clock", f.watchClock},
+			{"verifier", verifier.Run},
 			{"used proofs", f.runReplays},
 		},
 		notices: func(ctx context.Context, opsAddress string) ([]notice, error) {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -39,9 +38,7 @@ type unit struct {
 	verifier *auth.Verifier                         // for operations that declare security
 	// entryProofs judges proofs for who stands before the unit and asks its verifier, too.
 	entryProofs *auth.Proofs
-	// staleness is how old the verifier's knowledge of what has been revoked is.
-	staleness func() time.Duration
-	pages     *web.Renderer
+	pages       *web.Renderer
 	// crossOrigin are the patterns that other origins may call with unsafe methods.
 	crossOrigin []string
 	load        func(ctx context.Context) error // what must be in memory before traffic is served
