@@ -218,6 +218,32 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
+// Uploads that are answered after their end leave both connections in use.
+func TestUploadsKeepConnections(t *testing.T) {
+	t.Parallel()
+	url, accepted := rawUpstream(t, func(c *rawConn) {
+		for c.request() != nil {
+			c.send(ok)
+		}
+	})
+	cfg := testConfig(url)
+	cfg.Timeouts.FirstByte = 5 * time.Second
+	g := newGateway(t, cfg, upstream.Options{})
+	for _, length := range []int64{100, 100_000, -1, 100_000, -1} {
+		r := request(t, http.MethodPost, g.URL, bytes.NewReader(make([]byte, 100_000)))
+		if length > 0 {
+			r.Body = io.NopCloser(io.LimitReader(r.Body, length))
+		}
+		r.ContentLength = length
+		if answer, text := g.send(t, r); text != "ok" || answer.Close {
+			t.Errorf("length %d: got %d %q, close %v", length, answer.StatusCode, text, answer.Close)
+		}
+	}
+	if accepted.Load() != 1 {
+		t.Errorf("%d connections were made, want 1", accepted.Load())
+	}
+}
+
 // An answer without length is over when the connection is.
 func TestAnswerUntilClose(t *testing.T) {
 	t.Parallel()

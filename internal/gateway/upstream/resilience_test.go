@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -313,6 +314,24 @@ func TestHedging(t *testing.T) {
 	}
 	if n := metric(t, r, "sumun_upstream_in_flight"); n != 0 {
 		t.Errorf("%v in flight", n)
+	}
+}
+
+// The time after which a second endpoint is asked follows what is usual, and follows it when that changes.
+func TestHedgeDelayFollows(t *testing.T) {
+	t.Parallel()
+	uniform := func(n int, most time.Duration) (all []time.Duration) {
+		for range n {
+			all = append(all, rand.N(most))
+		}
+		return all
+	}
+	if got := upstream.Estimate(0.95, uniform(5000, 100*time.Millisecond)); got < 75*time.Millisecond || got > 115*time.Millisecond {
+		t.Errorf("95 of 100 are below 95ms, estimated are %s", got)
+	}
+	changed := append(uniform(5000, 100*time.Millisecond), uniform(5000, 10*time.Millisecond)...)
+	if got := upstream.Estimate(0.95, changed); got < 7*time.Millisecond || got > 12*time.Millisecond {
+		t.Errorf("95 of 100 are now below 9.5ms, estimated are %s", got)
 	}
 }
 
