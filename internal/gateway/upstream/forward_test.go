@@ -156,7 +156,6 @@ func TestBodies(t *testing.T) {
 		}
 	})
 	cfg := testConfig(echo.URL)
-	cfg.Timeouts.FirstByte, cfg.Timeouts.Idle = 5*time.Second, 5*time.Second
 	g := newGateway(t, cfg, upstream.Options{})
 	for _, size := range []int{1, 100, 5000, 16 << 10, 16<<10 + 1, 100_000, 3_000_000} {
 		body := make([]byte, size)
@@ -227,7 +226,6 @@ func TestUploadsKeepConnections(t *testing.T) {
 		}
 	})
 	cfg := testConfig(url)
-	cfg.Timeouts.FirstByte = 5 * time.Second
 	g := newGateway(t, cfg, upstream.Options{})
 	for _, length := range []int64{100, 100_000, -1, 100_000, -1} {
 		r := request(t, http.MethodPost, g.URL, bytes.NewReader(make([]byte, 100_000)))
@@ -348,7 +346,6 @@ func TestExpectContinue(t *testing.T) {
 		}
 	})
 	cfg := testConfig(url)
-	cfg.Timeouts.FirstByte = 3 * time.Second
 	g := newGateway(t, cfg, upstream.Options{})
 	for path, want := range map[string]string{"/yes": "hello", "/no": "no", "/silent": "hello"} {
 		body := &countingReader{Reader: strings.NewReader("hello")}

@@ -70,7 +70,6 @@ func TestLeastConnections(t *testing.T) {
 	})
 	cfg := testConfig(slow, named(t, "quick", &quick))
 	cfg.Balance = upstream.BalanceLeastConnections
-	cfg.Timeouts.FirstByte = time.Minute
 	g := newGateway(t, cfg, upstream.Options{})
 	var all sync.WaitGroup
 	all.Go(func() { _, _, _, _ = g.get(t) })
@@ -252,7 +251,6 @@ func TestBreakerLetsFewTry(t *testing.T) {
 		<-release
 	})
 	cfg := testConfig(s.URL)
-	cfg.Timeouts.FirstByte = time.Minute
 	cfg.Breaker = upstream.Breaker{Failures: 1, Window: time.Second, Open: time.Millisecond, Probes: 2}
 	p, err := upstream.New(cfg, upstream.Deps{})
 	if err != nil {
@@ -294,7 +292,6 @@ func TestHedging(t *testing.T) {
 	})
 	var quick atomic.Int64
 	cfg := testConfig(slow, named(t, "quick", &quick))
-	cfg.Timeouts.FirstByte = time.Minute
 	cfg.Hedge.After = 300 * time.Millisecond
 	cfg.Health.Passive = upstream.Passive{}
 	m, r := newMetrics(t)
@@ -348,7 +345,6 @@ func TestBulkhead(t *testing.T) {
 		inside.Add(-1)
 	})
 	cfg := testConfig(s.URL)
-	cfg.Timeouts.FirstByte = time.Minute
 	cfg.Bulkhead = upstream.Bulkhead{Max: 3, Queue: 5, Wait: time.Minute}
 	p, err := upstream.New(cfg, upstream.Deps{})
 	if err != nil {
@@ -384,7 +380,6 @@ func TestBulkheadForgetsThoseWhoLeave(t *testing.T) {
 	release := make(chan struct{})
 	s := handler(t, func(http.ResponseWriter, *http.Request) { <-release })
 	cfg := testConfig(s.URL)
-	cfg.Timeouts.FirstByte = time.Minute
 	cfg.Bulkhead = upstream.Bulkhead{Max: 1, Queue: 100, Wait: time.Minute}
 	p, err := upstream.New(cfg, upstream.Deps{})
 	if err != nil {
@@ -482,7 +477,6 @@ func TestDraining(t *testing.T) {
 		}
 	})
 	cfg := testConfig(old)
-	cfg.Timeouts.FirstByte = time.Minute
 	g := newGateway(t, cfg, upstream.Options{})
 	result := make(chan string, 1)
 	go func() { _, text, _, _ := g.get(t); result <- text }()
@@ -513,7 +507,6 @@ func TestReloadsUnderLoad(t *testing.T) {
 	var asked atomic.Int64
 	urls := []string{named(t, "a", &asked), named(t, "b", &asked), named(t, "c", &asked)}
 	cfg := testConfig(urls...)
-	cfg.Timeouts.FirstByte, cfg.Timeouts.Idle = time.Minute, time.Minute
 	g := newGateway(t, cfg, upstream.Options{})
 	var all sync.WaitGroup
 	for range 8 {
