@@ -194,6 +194,7 @@ func TestKeepAlive(t *testing.T) {
 		"no reason":         {"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", "GET", 1},
 		"HTTP/1.0 kept":     {"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", "GET", 1},
 		"HTTP/1.0":          {"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "GET", 3},
+		"kept for 60 s":     {"HTTP/1.1 200 OK\r\nKeep-Alive: max=100, timeout=60\r\nContent-Length: 2\r\n\r\nok", "GET", 1},
 		"Connection: close": {"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2\r\n\r\nok", "GET", 3},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -214,6 +215,26 @@ func TestKeepAlive(t *testing.T) {
 				t.Errorf("%d connections were made, want %d", accepted.Load(), test.made)
 			}
 		})
+	}
+}
+
+// An endpoint says for how long it keeps a connection. What is sent on one that it is about to close is lost, so it is not used for
+// longer than that.
+func TestKeepAliveTimeout(t *testing.T) {
+	t.Parallel()
+	url, accepted := rawUpstream(t, func(c *rawConn) {
+		for c.request() != nil {
+			c.send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	g := newGateway(t, testConfig(url), upstream.Options{})
+	if _, text, _, err := g.get(t); text != "ok" {
+		t.Fatalf("got %q %v", text, err)
+	}
+	kept := time.Now()
+	until(t, "the time is nearly over", func() bool { return time.Since(kept) > 600*time.Millisecond })
+	if _, text, _, err := g.get(t); text != "ok" || accepted.Load() != 2 {
+		t.Errorf("got %q %v, and %d connections were made, want 2", text, err, accepted.Load())
 	}
 }
 
