@@ -29,6 +29,7 @@ func (b *builder) forward(rc Route) (stage.Handler, error) {
 		clean.clean(r.Header)
 		if !token {
 			delete(r.Header, "Authorization")
+			delete(r.Header, "Dpop") // the proof that goes with it
 		}
 		if rc.Upstream != Identity {
 			withholdCookies(r.Header)
