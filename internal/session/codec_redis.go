@@ -20,18 +20,25 @@ var errDamaged = errors.New("a session in Redis is damaged")
 // hash is everything about a person.
 type hash map[string]string
 
-const timeSize = 7
+const (
+	timeSize  = 7
+	shortHash = 16 // bytes of a hash that are kept
+)
 
-func appendTime(b []byte, t time.Time) []byte {
+func appendTime(b []byte, t time.Time) []byte { return appendNumber(b, sqldb.Micros(t)) }
+
+func appendNumber(b []byte, n int64) []byte {
 	var wide [8]byte
-	binary.BigEndian.PutUint64(wide[:], uint64(sqldb.Micros(t)))
+	binary.BigEndian.PutUint64(wide[:], uint64(n))
 	return append(b, wide[1:]...)
 }
 
-func timeAt(s string, at int) time.Time {
+func timeAt(s string, at int) time.Time { return sqldb.Time(numberAt(s, at)) }
+
+func numberAt(s string, at int) int64 {
 	var wide [8]byte
 	copy(wide[1:], s[at:at+timeSize])
-	return sqldb.Time(int64(binary.BigEndian.Uint64(wide[:])))
+	return int64(binary.BigEndian.Uint64(wide[:]))
 }
 
 // Offsets into a live session.
@@ -44,25 +51,55 @@ const (
 	sessionTail    = 41
 )
 
+// storedSession is what a person's hash holds of a live session, besides its device and cookie.
+type storedSession struct {
+	class                          byte  // of its device
+	seq                            int64 // intents at its start
+	used, until, end, auth, create time.Time
+	acr, client                    string
+	amr                            []string
+}
+
 func encodeSession(o *opening) string {
-	b := []byte{'L', deviceClass(o.start.Device.UserAgent)}
-	b = binary.BigEndian.AppendUint32(b, uint32(o.person.seq))
-	for _, t := range []time.Time{o.now, o.idle, o.end, o.start.AuthTime, o.now} {
+	return storedSession{
+		class: deviceClass(o.start.Device.UserAgent), seq: o.person.seq,
+		used: o.now, until: o.idle, end: o.end, auth: o.start.AuthTime, create: o.now,
+		acr: o.start.ACR, client: o.start.ClientID, amr: o.start.AMR,
+	}.encode()
+}
+
+func (s storedSession) encode() string {
+	b := binary.BigEndian.AppendUint32([]byte{'L', s.class}, uint32(s.seq))
+	for _, t := range []time.Time{s.used, s.until, s.end, s.auth, s.create} {
 		b = appendTime(b, t)
 	}
-	return string(b) + strings.Join([]string{o.start.ACR, encodeClient(o.start.ClientID), encodeAll(o.start.AMR)}, "\x00")
+	return string(b) + strings.Join([]string{s.acr, encodeClient(s.client), encodeAll(s.amr)}, "\x00")
+}
+
+func decodeStoredSession(code string) (s storedSession, err error) {
+	if len(code) < sessionTail || code[0] != 'L' {
+		return storedSession{}, errDamaged
+	}
+	s.class, s.seq = code[1], int64(binary.BigEndian.Uint32([]byte(code[2:sessionUsed])))
+	s.used, s.until, s.end = timeAt(code, sessionUsed), timeAt(code, sessionUntil), timeAt(code, sessionEnd)
+	s.auth, s.create = timeAt(code, sessionAuth), timeAt(code, sessionCreated)
+	parts := strings.SplitN(code[sessionTail:], "\x00", 3)
+	if len(parts) != 3 {
+		return storedSession{}, errDamaged
+	}
+	s.acr, s.client = parts[0], decodeClient(parts[1])
+	s.amr, err = decodeAll(parts[2])
+	return s, err
 }
 
 // decodeSession reads a live session and its device.
-func decodeSession(id []byte, s, device string) (one Session, err error) {
-	if len(s) < sessionTail || s[0] != 'L' {
-		return Session{}, errDamaged
-	}
-	one.ID = uuid.UUID(id).String()
-	one.LastUsedAt, one.ExpiresAt, one.AuthTime = timeAt(s, sessionUsed), timeAt(s, sessionUntil), timeAt(s, sessionAuth)
-	one.CreatedAt = timeAt(s, sessionCreated)
-	if one.ACR, one.AMR, err = decodeSessionTail(s[sessionTail:]); err != nil {
+func decodeSession(id []byte, code, device string) (Session, error) {
+	s, err := decodeStoredSession(code)
+	if err != nil {
 		return Session{}, err
+	}
+	one := Session{
+		ID: uuid.UUID(id).String(), CreatedAt: s.create, LastUsedAt: s.used, AuthTime: s.auth, ExpiresAt: s.until, AMR: s.amr, ACR: s.acr,
 	}
 	one.Device, err = decodeDevice(device)
 	return one, err
@@ -77,14 +114,54 @@ func decodeSessionTail(tail string) (acr string, amr []string, err error) {
 	return parts[0], amr, err
 }
 
+// storedGrant is what a person's hash holds of a live grant, besides its tokens.
+type storedGrant struct {
+	generation                int64
+	until, end, rotated, auth time.Time
+	session                   uuid.UUID
+	issuedEpoch               int64
+	client, scope             string
+	audience                  []string
+}
+
+// Offsets into a live grant.
+const (
+	grantUntil   = 1 + timeSize
+	grantEnd     = grantUntil + timeSize
+	grantRotated = grantEnd + timeSize
+	grantAuth    = grantRotated + timeSize
+	grantSession = grantAuth + timeSize
+	grantEpoch   = grantSession + 16
+	grantTail    = grantEpoch + 4
+)
+
 func encodeGrant(o *opening) string {
-	b := append([]byte{'L'}, make([]byte, timeSize)...) // generation 0
-	for _, t := range []time.Time{o.idle, o.end, o.now, o.start.AuthTime} {
+	return storedGrant{
+		until: o.idle, end: o.end, rotated: o.now, auth: o.start.AuthTime, session: o.id, issuedEpoch: o.session.Epoch,
+		client: o.start.ClientID, scope: o.start.Scope, audience: o.start.Audience,
+	}.encode()
+}
+
+func (g storedGrant) encode() string {
+	b := appendNumber([]byte{'L'}, g.generation)
+	for _, t := range []time.Time{g.until, g.end, g.rotated, g.auth} {
 		b = appendTime(b, t)
 	}
-	b = append(b, o.id[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(o.session.Epoch))
-	return string(b) + strings.Join([]string{encodeClient(o.start.ClientID), o.start.Scope, encodeAll(o.start.Audience)}, "\x00")
+	b = append(b, g.session[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(g.issuedEpoch))
+	return string(b) + strings.Join([]string{encodeClient(g.client), g.scope, encodeAll(g.audience)}, "\x00")
+}
+
+func decodeStoredGrant(code string) (g storedGrant, err error) {
+	if len(code) < grantTail || code[0] != 'L' {
+		return storedGrant{}, errDamaged
+	}
+	g.generation = numberAt(code, 1)
+	g.until, g.end, g.rotated = timeAt(code, grantUntil), timeAt(code, grantEnd), timeAt(code, grantRotated)
+	g.auth, g.session = timeAt(code, grantAuth), uuid.UUID([]byte(code[grantSession:grantEpoch]))
+	g.issuedEpoch = int64(binary.BigEndian.Uint32([]byte(code[grantEpoch:grantTail])))
+	g.client, g.scope, g.audience, err = decodeGrantTail(code[grantTail:])
+	return g, err
 }
 
 func decodeGrantTail(tail string) (client, scope string, audience []string, err error) {

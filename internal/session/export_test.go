@@ -73,3 +73,19 @@ func (s *Service) task(name string) task {
 	}
 	panic("no task " + name)
 }
+
+// The steps of a move.
+var MoveSteps = []string{stepDeparted, stepCopied, stepArrived}
+
+// DieAfter lets this node die after every step of a move of that name; "" brings it back to life.
+func (s *Service) DieAfter(step string) {
+	s.store.halt = func(name string) error {
+		if name == step {
+			return ErrDied
+		}
+		return nil
+	}
+}
+
+// ErrDied is what a node says that dies after a step.
+var ErrDied = errors.New("killed")

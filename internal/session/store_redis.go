@@ -33,6 +33,12 @@ var (
 	luaProve string
 	//go:embed lua/apply.lua
 	luaApply string
+	//go:embed lua/adopt.lua
+	luaAdopt string
+	//go:embed lua/freeze.lua
+	luaFreeze string
+	//go:embed lua/leave.lua
+	luaLeave string
 )
 
 var (
@@ -41,6 +47,9 @@ var (
 	pageScript    = redisdb.NewScript(luaCommon + luaPage)
 	proveScript   = redisdb.NewScript(luaCommon + luaProve)
 	applyScript   = redisdb.NewScript(luaCommon + luaApply)
+	adoptScript   = redisdb.NewScript(luaCommon + luaAdopt)
+	freezeScript  = redisdb.NewScript(luaCommon + luaFreeze)
+	leaveScript   = redisdb.NewScript(luaCommon + luaLeave)
 	readScript    = redisdb.NewScript("return redis.call('HGETALL', KEYS[1])")
 )
 
@@ -86,7 +95,7 @@ func (s *redisStore) exec(ctx context.Context, script redisdb.Script, routing [r
 func micros(t time.Time) string         { return strconv.FormatInt(sqldb.Micros(t), 10) }
 func duration(d time.Duration) string   { return strconv.FormatInt(d.Microseconds(), 10) }
 func number(n int64) string             { return strconv.FormatInt(n, 10) }
-func short(hash []byte) string          { return string(hash[:16]) } // no secret: MACs keep strangers out
+func short(hash []byte) string          { return string(hash[:shortHash]) } // no secret: MACs keep strangers out
 func parseMicros(text string) time.Time { return sqldb.Time(parseNumber(text)) }
 
 // parseNumber reads what a script wrote.
@@ -129,6 +138,8 @@ func (s *redisStore) open(ctx context.Context, o *opening) error {
 		return unavailable(err)
 	}
 	switch answer[0] {
+	case "unknown":
+		return errUnknown
 	case "overtaken":
 		return s.refused(ctx, o, ErrOvertaken)
 	case "full":
@@ -191,6 +202,8 @@ func (s *redisStore) page(ctx context.Context, c cookie) (Session, error) {
 	case "found":
 	case "ended":
 		return Session{}, Reason(answer[3]).ended()
+	case "unknown":
+		return Session{}, errUnknown
 	default:
 		return Session{}, ErrInvalidCookie
 	}
@@ -215,7 +228,7 @@ func (s *redisStore) prove(ctx context.Context, tx sqldb.Tx, p *proof) (finish, 
 			return unavailable(err)
 		}
 		if answer[0] == "unknown" {
-			return ErrNotFound
+			return errUnknown
 		}
 		p.hasCookie = answer[0] == "replaced"
 		return nil
@@ -227,7 +240,7 @@ const findRouting = `SELECT routing FROM session_subjects WHERE subject = $1`
 func (s *redisStore) live(ctx context.Context, subject string) ([]Session, error) {
 	routing, err := sqldb.One(ctx, s.deps.DB.Reader(), scanString, findRouting, subject)
 	if errors.Is(err, sqldb.ErrNotFound) {
-		return nil, nil
+		return nil, errUnknown
 	}
 	if err != nil {
 		return nil, err
@@ -239,6 +252,9 @@ func (s *redisStore) live(ctx context.Context, subject string) ([]Session, error
 	h, err := s.read(ctx, tag)
 	if err != nil {
 		return nil, unavailable(err)
+	}
+	if len(h) == 0 || h["m"] != "" {
+		return nil, errUnknown
 	}
 	return h.live(s.deps.Clock())
 }
@@ -404,15 +420,15 @@ func (s *redisStore) settleOne(ctx context.Context, subject string, m settlement
 func (s *redisStore) tasks() []task {
 	return []task{
 		{"carry out intents", intentEvery, s.catchUp},
-		{"sweep sessions", sweepEvery, s.sweep},
+		{"sweep intents", sweepEvery, s.sweep},
 	}
 }
 
-// sweep removes what has expired in SQL; in Redis that goes by itself.
+// sweep removes old intents; in Redis what has expired goes by itself.
 func (s *redisStore) sweep(ctx context.Context) error {
 	before := sqldb.Micros(s.deps.Clock().Add(-keepIntent))
 	_, err := sqldb.Sweep(ctx, s.deps.DB, sweepIntents, before, sweepBatch)
-	return errors.Join(sqlStore{s.common}.sweep(ctx), err)
+	return err
 }
 
 // settlement is a mark, read.

@@ -12,7 +12,8 @@ import (
 
 // rotateGrant decides what a presented token is worth and acts on it, in one statement on one row: of two requests at once
 // the second is decided on what the first has left, on SQLite because there is one writer, on PostgreSQL because READ
-// COMMITTED re-evaluates the row it had to wait for. See Refresh for the cases.
+// COMMITTED re-evaluates the row it had to wait for. See Refresh for the cases. Of the hashes the first half counts, which is
+// what Redis keeps of them: a grant that has come from there has no more.
 const rotateGrant = `UPDATE session_grants SET
 	(outcome, status, end_reason, ended_at, generation, current_hash, previous_hash, successor_sealed, window_until,
 		idle_expires_at, purge_at, refreshed_at, issued_epoch, address, user_agent) = (
@@ -37,16 +38,16 @@ const rotateGrant = `UPDATE session_grants SET
 			SELECT CASE
 				WHEN status <> 'live' THEN 'ended'
 				WHEN idle_expires_at <= $1 OR expires_at <= $1 THEN 'expired'
-				WHEN current_hash = $4 AND refreshed_at > $11 AND issued_epoch = epoch THEN CAST($12 AS TEXT)
-				WHEN current_hash = $4 THEN 'rotated'
-				WHEN previous_hash = $4 AND window_until > $1 THEN 'repeated'
-				WHEN previous_hash = $4 THEN CAST($13 AS TEXT)
+				WHEN substr(current_hash, 1, 16) = $11 AND refreshed_at > $12 AND issued_epoch = epoch THEN CAST($13 AS TEXT)
+				WHEN substr(current_hash, 1, 16) = $11 THEN 'rotated'
+				WHEN substr(previous_hash, 1, 16) = $11 AND window_until > $1 THEN 'repeated'
+				WHEN substr(previous_hash, 1, 16) = $11 THEN CAST($14 AS TEXT)
 				WHEN generation < $2 THEN 'ahead'
 				ELSE 'theft'
 			END AS outcome
 		) AS d
 	) AS v)
-	WHERE id = $14
+	WHERE id = $15
 	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
 		successor_sealed, idle_expires_at`
 
@@ -54,8 +55,23 @@ func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	idle := r.now.Add(s.cfg.Idle)
 	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, sqldb.Micros(r.now), r.presented.generation,
 		r.next.hash(), r.presented.hash(), r.sealed, sqldb.Micros(r.now.Add(s.cfg.Window)), sqldb.Micros(idle), purgeAt(idle),
-		addressText(r.device.Address), cleanUserAgent(r.device.UserAgent),
+		addressText(r.device.Address), cleanUserAgent(r.device.UserAgent), r.presented.hash()[:shortHash],
 		sqldb.Micros(r.now.Add(-r.age)), string(r.early), string(r.lost), r.presented.grant.String())
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return s.ended(ctx, r.presented)
+	}
+	return d, err
+}
+
+const findEnded = `SELECT subject, end_reason FROM sessions WHERE id = $1 AND ended_at <> 0`
+
+// ended says why the session of a grant ended that is not there: of such sessions Redis keeps no grants.
+func (s sqlStore) ended(ctx context.Context, p refreshToken) (decision, error) {
+	d, err := sqldb.One(ctx, s.deps.DB.Reader(), func(r sqldb.Row) (decision, error) {
+		d := decision{outcome: wasEnded}
+		err := r.Scan(&d.grant.Subject, &d.reason)
+		return d, err
+	}, findEnded, p.session.String())
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return decision{}, errUnknown
 	}

@@ -3,6 +3,7 @@ local seq, kind, roles, epoch, id, reason = tonumber(ARGV[2]), ARGV[3], ARGV[4],
 local keep = now + tonumber(ARGV[8])
 
 local h = all()
+if h.m and not h.u then return {} end -- gone
 local applied, ended_all = 0, 0
 if h.f then applied, ended_all = unpack4(h.f, 1), unpack4(h.f, 5) end
 if seq >= applied then

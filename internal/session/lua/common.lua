@@ -2,6 +2,8 @@
 --
 --   u            subject                       r, e         roles (JSON) and epoch
 --   f            I4 the last intent applied, I4 the last that ended all sessions, I7 until when this must be kept
+--   a            the number of the move that brought this person here
+--   m            the number of the move that takes this person away: what is here is frozen, and then gone
 --   p            how many marks there are that somebody must settle
 --   s<session>   live:  L, I1 device class, I4 intents at its start, I7 used, until, end, auth, created; acr 0 client 0 amr
 --                ended: E, I7 ended, until when this is kept; the reason
@@ -19,6 +21,7 @@
 
 local key, now = KEYS[1], tonumber(ARGV[1])
 local KEEP = 604800000000 -- for so long a session that has ended answers for its tokens, microseconds
+local KEEP_MARK = 3600000000 -- for so long field m stays: longer than any request that set out before takes to come here
 local MAX_ENDED = 50      -- and so many of them, the latest
 
 local function pack(n) return struct.pack('>I7', n) end
@@ -122,6 +125,7 @@ local function sweep(h)
   if h.f then
     if unpack7(h.f, 9) > now then last = math.max(last, unpack7(h.f, 9)) else drop(h, 'f') end
   end
+  if h.m then last = math.max(last, now + KEEP_MARK) end
   if h.p and tonumber(h.p) > 0 then last = math.max(last, now + KEEP) end
   table.sort(live, function(a, b) return a.used < b.used or a.used == b.used and a.id < b.id end)
   if last > now then

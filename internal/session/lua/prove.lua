@@ -2,7 +2,7 @@
 local session, cookie = ARGV[2], ARGV[3]
 local h = all()
 local s, k = h['s' .. session], h['k' .. session]
-if not alive(s) or unpack7(s, 14) <= now or unpack7(s, 21) <= now then return {'unknown'} end
+if h.m or not alive(s) or unpack7(s, 14) <= now or unpack7(s, 21) <= now then return {'unknown'} end
 set(h, 's' .. session, s:sub(1, 6) .. pack(now) .. s:sub(14, 27) .. pack(now) .. s:sub(35))
 for _, f in ipairs(fields(h, 'g')) do
   local g = h[f]

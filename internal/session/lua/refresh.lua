@@ -4,7 +4,7 @@ local presented, successor, sealed = ARGV[5], ARGV[6], ARGV[7]
 local window, idle, lost = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
 local early, age, device = ARGV[11], tonumber(ARGV[12]), ARGV[13]
 
-local v = redis.call('HMGET', key, 's' .. session, 'g' .. grant, 'h' .. grant, 'u', 'r', 'e', 'p')
+local v = redis.call('HMGET', key, 's' .. session, 'g' .. grant, 'h' .. grant, 'u', 'r', 'e', 'p', 'm')
 local s, g, h, subject = v[1], v[2], v[3], v[4]
 local roles, epoch, pending = v[5] or '[]', v[6] or '0', v[7] or '0'
 
@@ -12,7 +12,7 @@ local function answer(outcome, reason)
   return {outcome, pending, subject or '', reason or ''}
 end
 
-if not s then return answer('unknown') end
+if not s or v[8] then return answer('unknown') end
 if not alive(s) then return answer('ended', s:sub(16)) end
 if not g then return answer('unknown') end
 if not alive(g) then return answer('ended', g:sub(32)) end

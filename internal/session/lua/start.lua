@@ -5,6 +5,7 @@ local session, s, device, cookie = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local grant, g, hash = ARGV[10], ARGV[11], ARGV[12] -- then, by threes, the limits: about what, how many, evict or refuse
 
 local h = all()
+if h.m then return {'unknown'} end
 local applied, ended_all = 0, 0
 if h.f then applied, ended_all = unpack4(h.f, 1), unpack4(h.f, 5) end
 if seq < ended_all then return {'overtaken'} end
