@@ -3,6 +3,9 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
+	"unicode"
 )
 
 // Exposed to the tests of this package.
@@ -85,6 +88,11 @@ func (s *Service) DieAfter(step string) {
 		}
 		return nil
 	}
+}
+
+// Carried reports whether a move writes a column of sessions or grants.
+func Carried(column string) bool {
+	return slices.Contains(strings.FieldsFunc(putSession+putGrant, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) }), column)
 }
 
 // ErrDied is what a node says that dies after a step.
