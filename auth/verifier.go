@@ -15,7 +15,7 @@ import (
 const MaxTokenSize = 8 << 10
 
 const (
-	defaultLeeway = 30 * time.Second
+	defaultLeeway = 60 * time.Second
 	maxLeeway     = 5 * time.Minute
 )
 
@@ -31,7 +31,7 @@ type Config struct {
 	Revocations *RevocationSet
 	// Algorithms narrows what is accepted. Nil: ES256, EdDSA and RS256.
 	Algorithms []string
-	// Leeway is how far the clocks may be apart. Zero: 30 seconds. At most 5 minutes.
+	// Leeway is how far the clocks may be apart. Zero: 60 seconds. At most 5 minutes.
 	Leeway time.Duration
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time

@@ -89,9 +89,9 @@ func TestVerifyRefuses(t *testing.T) {
 		"epoch not whole":         {claim("epoch", 1.5), auth.ErrMalformed},
 		"other issuer":            {claim("iss", issuer+"/"), auth.ErrIssuer},
 		"other audience":          {claim("aud", "https://other.example"), auth.ErrAudience},
-		"expired":                 {claim("exp", now.Unix()-30), auth.ErrExpired},
-		"issued in the future":    {claim("iat", now.Unix()+31), auth.ErrNotYetValid},
-		"valid in the future":     {claim("nbf", now.Unix()+31), auth.ErrNotYetValid},
+		"expired":                 {claim("exp", now.Unix()-60), auth.ErrExpired},
+		"issued in the future":    {claim("iat", now.Unix()+61), auth.ErrNotYetValid},
+		"valid in the future":     {claim("nbf", now.Unix()+61), auth.ErrNotYetValid},
 		"longer than is accepted": {claim("scope", strings.Repeat("x", auth.MaxTokenSize)), auth.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -139,9 +139,9 @@ func TestVerifyAllowsForLeeway(t *testing.T) {
 	t.Parallel()
 	v := newVerifier(t, nil)
 	for _, claims := range []map[string]any{
-		{"exp": now.Unix() - 29},
-		{"iat": now.Unix() + 30},
-		{"nbf": now.Unix() + 30},
+		{"exp": now.Unix() - 59},
+		{"iat": now.Unix() + 60},
+		{"nbf": now.Unix() + 60},
 		{"aud": audience}, // a text instead of a list, RFC 7519 section 4.1.3
 		{"exp": float64(now.Unix()) + 0.5},
 	} {

@@ -18,6 +18,7 @@ import (
 func (n *node) newPublicRoutes() (http.Handler, error) {
 	mux := http.NewServeMux()
 	api := httpd.NewAPI(mux, httpd.APIConfig{Title: n.cfg.Service, Version: "1", ServerURL: n.cfg.Issuer})
+	api.OpenAPI().Tags = []*huma.Tag{{Name: "Users"}, {Name: "Sessions"}} // in the order in which one needs them
 	api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {
 		Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The access_token of a sign-in or a refresh.",
 	}}

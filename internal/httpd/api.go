@@ -60,6 +60,7 @@ var adjustHuma = sync.OnceFunc(func() {
 		return newProblem(ctx.Context(), status, msg, errs)
 	}
 	huma.ValidateStrictCasing = true
+	huma.DefaultArrayNullable = false // operations answer empty lists as [], and refuse null
 })
 
 // apiMux negotiates before huma sees a request: huma would run an operation whose answer is not acceptable, take a body

@@ -108,7 +108,7 @@ func newWorld(t *testing.T, db *sqldb.DB, redis *redisdb.DB, options ...option) 
 		prefix = redisdbtest.Prefix(t, redis)
 	}
 	w.sessions, err = session.New(session.DefaultConfig(), session.Deps{DB: db, Redis: redis, RedisPrefix: prefix, Keyring: ring,
-		Tokens: tokens, Audit: trail, Mail: w.queue, Clock: w.clock.Now, Log: log})
+		Tokens: tokens, Audit: trail, Mail: w.queue, Clock: w.clock.Now, StoreClock: w.clock.Now, Log: log})
 	w.must(err)
 	w.must(w.sessions.Load(t.Context()))
 	w.verifier, err = auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: w.sessions.Revocations(), Clock: w.clock.Now})

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -35,7 +36,7 @@ type unsettledError struct{ mark mark }
 func (*unsettledError) Error() string { return "a theft has not been settled" }
 
 // take removes everything about a person who is locked, and returns it.
-func (s sqlStore) take(ctx context.Context, tx sqldb.Tx, subject string) (baggage, error) {
+func (s sqlStore) take(ctx context.Context, tx sqldb.Tx, subject string, now time.Time) (baggage, error) {
 	b := newBaggage()
 	_, err := sqldb.All(ctx, tx, func(r sqldb.Row) (struct{}, error) {
 		id, g, status, err := scanCarriedGrant(r)
@@ -53,7 +54,7 @@ func (s sqlStore) take(ctx context.Context, tx sqldb.Tx, subject string) (baggag
 		b.sessions[id] = one
 		return struct{}{}, err
 	}, takeSessions, subject)
-	b.pack(s.deps.Clock())
+	b.pack(now)
 	return b, err
 }
 
@@ -70,7 +71,7 @@ func scanCarriedGrant(r sqldb.Row) (id uuid.UUID, g *carriedGrant, status string
 	}
 	g.auth, g.until, g.end, g.rotated = sqldb.Time(auth), sqldb.Time(until), sqldb.Time(end), sqldb.Time(rotated)
 	g.closing.at = sqldb.Time(ended)
-	g.current, g.previous = firstHalf(g.current), firstHalf(g.previous)
+	g.current, g.previous = beginning(g.current, tokenHash), beginning(g.previous, tokenHash)
 	from, err := parseAddress(address)
 	g.device = NewDevice(userAgent, from)
 	var errs [3]error
@@ -92,8 +93,8 @@ func scanCarriedSession(r sqldb.Row) (id uuid.UUID, s *carriedSession, err error
 		return id, s, err
 	}
 	s.class, s.client = deviceClass(userAgent), FirstParty
-	s.auth, s.create, s.used, s.end = sqldb.Time(auth), sqldb.Time(created), sqldb.Time(used), sqldb.Time(end)
-	s.until, s.cookieUntil, s.cookieHash = sqldb.Time(cookieUntil), sqldb.Time(cookieUntil), firstHalf(s.cookieHash)
+	s.auth, s.created, s.used, s.end = sqldb.Time(auth), sqldb.Time(created), sqldb.Time(used), sqldb.Time(end)
+	s.until, s.cookieUntil, s.cookieHash = sqldb.Time(cookieUntil), sqldb.Time(cookieUntil), beginning(s.cookieHash, cookieHash)
 	s.closing.at = sqldb.Time(ended)
 	s.closing.keep = earlier(s.cookieUntil, s.closing.at.Add(keepEnded))
 	from, err := parseAddress(address)
@@ -104,12 +105,12 @@ func scanCarriedSession(r sqldb.Row) (id uuid.UUID, s *carriedSession, err error
 	return id, s, errors.Join(append(errs[:], err)...)
 }
 
-// firstHalf is what Redis keeps of a hash.
-func firstHalf(hash []byte) []byte {
-	if len(hash) < shortHash {
+// beginning is what Redis keeps of a hash.
+func beginning(hash []byte, n int) []byte {
+	if len(hash) < n {
 		return nil
 	}
-	return hash[:shortHash]
+	return hash[:n:n]
 }
 
 // put writes what a person brings, who is locked.
@@ -124,7 +125,7 @@ func (s sqlStore) put(ctx context.Context, tx sqldb.Tx, subject string, p person
 			purge = purgeAt(one.closing.keep)
 		}
 		_, err := tx.ExecContext(ctx, putSession, id.String(), subject, one.device.Label, one.device.UserAgent,
-			addressText(one.device.Address), encodeList(one.amr), one.acr, sqldb.Micros(one.auth), sqldb.Micros(one.create),
+			addressText(one.device.Address), encodeList(one.amr), one.acr, sqldb.Micros(one.auth), sqldb.Micros(one.created),
 			sqldb.Micros(one.used), one.cookieHash, sqldb.Micros(until), sqldb.Micros(one.end), sqldb.Micros(one.closing.at),
 			string(one.closing.reason), purge)
 		if err != nil {

@@ -27,7 +27,7 @@ func (s *Service) Reauthenticated(ctx context.Context, tx sqldb.Tx, subject, id 
 	if err != nil {
 		return nil, err
 	}
-	p := &proof{subject: subject, id: parsed, now: s.deps.Clock()}
+	p := &proof{subject: subject, id: parsed}
 	done, err := s.store.prove(ctx, tx, p)
 	if err != nil {
 		return nil, fmt.Errorf("reauthenticate session: %w", err)

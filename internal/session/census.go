@@ -19,8 +19,9 @@ type Residents struct{ People, Sessions int64 }
 const (
 	countPeople = `SELECT count(*) FROM session_subjects WHERE home = $1 OR (home = '' AND CAST($1 AS TEXT) = $2)`
 	countMoving = `SELECT count(*) FROM session_transits WHERE arrived = 0`
-	countInSQL  = `SELECT count(*) FROM sessions s WHERE s.ended_at = 0 AND s.expires_at > $1 AND (s.idle_expires_at > $1
-		OR EXISTS (SELECT 1 FROM session_grants g WHERE g.session_id = s.id AND g.status = 'live' AND g.idle_expires_at > $1))`
+	countInSQL  = `SELECT count(*) FROM (SELECT COALESCE(CAST($1 AS BIGINT), (SELECT now FROM session_clock)) AS now) c, sessions s
+		WHERE s.ended_at = 0 AND s.expires_at > c.now AND (s.idle_expires_at > c.now
+		OR EXISTS (SELECT 1 FROM session_grants g WHERE g.session_id = s.id AND g.status = 'live' AND g.idle_expires_at > c.now))`
 	strangersInSQL = `SELECT DISTINCT s.subject FROM sessions s JOIN session_subjects u ON u.subject = s.subject
 		WHERE u.home = 'redis' ORDER BY s.subject LIMIT 100`
 	peopleByPage = `SELECT subject, home, routing FROM session_subjects WHERE subject > $1 ORDER BY subject LIMIT $2`
@@ -30,7 +31,6 @@ const (
 // seconds per million people, counts the sessions there, and tells who has sessions in two places; who moves meanwhile may be
 // counted twice or not at all.
 func (s *Service) Census(ctx context.Context, visit bool) (c Census, err error) {
-	now := sqldb.Micros(s.deps.Clock())
 	for _, one := range []struct {
 		into  *int64
 		query string
@@ -39,7 +39,7 @@ func (s *Service) Census(ctx context.Context, visit bool) (c Census, err error) 
 		{&c.SQL.People, countPeople, []any{string(InSQL), string(s.store.home)}},
 		{&c.Redis.People, countPeople, []any{string(InRedis), string(s.store.home)}},
 		{&c.UnderWay, countMoving, nil},
-		{&c.SQL.Sessions, countInSQL, []any{now}},
+		{&c.SQL.Sessions, countInSQL, []any{s.deps.told()}},
 	} {
 		if *one.into, err = sqldb.One(ctx, s.deps.DB.Reader(), scanInt64, one.query, one.args...); err != nil {
 			return Census{}, err
@@ -70,11 +70,11 @@ func (s *homes) visit(ctx context.Context, c *Census) error {
 		}
 		after = page[len(page)-1].subject
 		err = eachIndex(len(page), func(i int) error {
-			h, err := s.redis.read(ctx, page[i].routing)
+			h, now, err := s.redis.read(ctx, page[i].routing)
 			if err != nil || h["m"] != "" { // who is leaving can do nothing there
 				return err
 			}
-			live, err := h.live(s.deps.Clock())
+			live, err := h.live(now)
 			page[i].sessions = int64(len(live))
 			return err
 		})

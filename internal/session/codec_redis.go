@@ -13,32 +13,31 @@ import (
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
-// The values in a person's hash, as lua/common.lua describes them. Go writes new ones whole; the scripts change times.
+// The values in a person's hash, as lua/common.lua describes them. Scripts write what has times, Go the rest.
 
 var errDamaged = errors.New("a session in Redis is damaged")
 
 // hash is everything about a person.
 type hash map[string]string
 
+const timeSize = 7
+
+// How much is kept of hashes, bytes.
 const (
-	timeSize  = 7
-	shortHash = 16 // bytes of a hash that are kept
+	cookieHash = 16
+	tokenHash  = 12
 )
 
-func appendTime(b []byte, t time.Time) []byte { return appendNumber(b, sqldb.Micros(t)) }
-
-func appendNumber(b []byte, n int64) []byte {
+func appendTime(b []byte, t time.Time) []byte {
 	var wide [8]byte
-	binary.BigEndian.PutUint64(wide[:], uint64(n))
+	binary.BigEndian.PutUint64(wide[:], uint64(sqldb.Micros(t)))
 	return append(b, wide[1:]...)
 }
 
-func timeAt(s string, at int) time.Time { return sqldb.Time(numberAt(s, at)) }
-
-func numberAt(s string, at int) int64 {
+func timeAt(s string, at int) time.Time {
 	var wide [8]byte
 	copy(wide[1:], s[at:at+timeSize])
-	return int64(binary.BigEndian.Uint64(wide[:]))
+	return sqldb.Time(int64(binary.BigEndian.Uint64(wide[:])))
 }
 
 // Offsets into a live session.
@@ -51,55 +50,20 @@ const (
 	sessionTail    = 41
 )
 
-// storedSession is what a person's hash holds of a live session, besides its device and cookie.
-type storedSession struct {
-	class                          byte  // of its device
-	seq                            int64 // intents at its start
-	used, until, end, auth, create time.Time
-	acr, client                    string
-	amr                            []string
-}
-
-func encodeSession(o *opening) string {
-	return storedSession{
-		class: deviceClass(o.start.Device.UserAgent), seq: o.person.seq,
-		used: o.now, until: o.idle, end: o.end, auth: o.start.AuthTime, create: o.now,
-		acr: o.start.ACR, client: o.start.ClientID, amr: o.start.AMR,
-	}.encode()
-}
-
-func (s storedSession) encode() string {
-	b := binary.BigEndian.AppendUint32([]byte{'L', s.class}, uint32(s.seq))
-	for _, t := range []time.Time{s.used, s.until, s.end, s.auth, s.create} {
-		b = appendTime(b, t)
-	}
-	return string(b) + strings.Join([]string{s.acr, encodeClient(s.client), encodeAll(s.amr)}, "\x00")
-}
-
-func decodeStoredSession(code string) (s storedSession, err error) {
-	if len(code) < sessionTail || code[0] != 'L' {
-		return storedSession{}, errDamaged
-	}
-	s.class, s.seq = code[1], int64(binary.BigEndian.Uint32([]byte(code[2:sessionUsed])))
-	s.used, s.until, s.end = timeAt(code, sessionUsed), timeAt(code, sessionUntil), timeAt(code, sessionEnd)
-	s.auth, s.create = timeAt(code, sessionAuth), timeAt(code, sessionCreated)
-	parts := strings.SplitN(code[sessionTail:], "\x00", 3)
-	if len(parts) != 3 {
-		return storedSession{}, errDamaged
-	}
-	s.acr, s.client = parts[0], decodeClient(parts[1])
-	s.amr, err = decodeAll(parts[2])
-	return s, err
+func encodeSessionTail(s Start) string {
+	return strings.Join([]string{s.ACR, encodeClient(s.ClientID), encodeWords(s.AMR)}, "\x00")
 }
 
 // decodeSession reads a live session and its device.
-func decodeSession(id []byte, code, device string) (Session, error) {
-	s, err := decodeStoredSession(code)
-	if err != nil {
-		return Session{}, err
+func decodeSession(id []byte, s, device string) (one Session, err error) {
+	if len(s) < sessionTail || s[0] != 'L' {
+		return Session{}, errDamaged
 	}
-	one := Session{
-		ID: uuid.UUID(id).String(), CreatedAt: s.create, LastUsedAt: s.used, AuthTime: s.auth, ExpiresAt: s.until, AMR: s.amr, ACR: s.acr,
+	one.ID = uuid.UUID(id).String()
+	one.LastUsedAt, one.ExpiresAt, one.AuthTime = timeAt(s, sessionUsed), timeAt(s, sessionUntil), timeAt(s, sessionAuth)
+	one.CreatedAt = timeAt(s, sessionCreated)
+	if one.ACR, one.AMR, err = decodeSessionTail(s[sessionTail:]); err != nil {
+		return Session{}, err
 	}
 	one.Device, err = decodeDevice(device)
 	return one, err
@@ -110,58 +74,12 @@ func decodeSessionTail(tail string) (acr string, amr []string, err error) {
 	if len(parts) != 3 {
 		return "", nil, errDamaged
 	}
-	amr, err = decodeAll(parts[2])
+	amr, err = decodeWords(parts[2])
 	return parts[0], amr, err
 }
 
-// storedGrant is what a person's hash holds of a live grant, besides its tokens.
-type storedGrant struct {
-	generation                int64
-	until, end, rotated, auth time.Time
-	session                   uuid.UUID
-	issuedEpoch               int64
-	client, scope             string
-	audience                  []string
-}
-
-// Offsets into a live grant.
-const (
-	grantUntil   = 1 + timeSize
-	grantEnd     = grantUntil + timeSize
-	grantRotated = grantEnd + timeSize
-	grantAuth    = grantRotated + timeSize
-	grantSession = grantAuth + timeSize
-	grantEpoch   = grantSession + 16
-	grantTail    = grantEpoch + 4
-)
-
-func encodeGrant(o *opening) string {
-	return storedGrant{
-		until: o.idle, end: o.end, rotated: o.now, auth: o.start.AuthTime, session: o.id, issuedEpoch: o.session.Epoch,
-		client: o.start.ClientID, scope: o.start.Scope, audience: o.start.Audience,
-	}.encode()
-}
-
-func (g storedGrant) encode() string {
-	b := appendNumber([]byte{'L'}, g.generation)
-	for _, t := range []time.Time{g.until, g.end, g.rotated, g.auth} {
-		b = appendTime(b, t)
-	}
-	b = append(b, g.session[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(g.issuedEpoch))
-	return string(b) + strings.Join([]string{encodeClient(g.client), g.scope, encodeAll(g.audience)}, "\x00")
-}
-
-func decodeStoredGrant(code string) (g storedGrant, err error) {
-	if len(code) < grantTail || code[0] != 'L' {
-		return storedGrant{}, errDamaged
-	}
-	g.generation = numberAt(code, 1)
-	g.until, g.end, g.rotated = timeAt(code, grantUntil), timeAt(code, grantEnd), timeAt(code, grantRotated)
-	g.auth, g.session = timeAt(code, grantAuth), uuid.UUID([]byte(code[grantSession:grantEpoch]))
-	g.issuedEpoch = int64(binary.BigEndian.Uint32([]byte(code[grantEpoch:grantTail])))
-	g.client, g.scope, g.audience, err = decodeGrantTail(code[grantTail:])
-	return g, err
+func encodeGrantTail(s Start) string {
+	return strings.Join([]string{encodeClient(s.ClientID), s.Scope, encodeWords(s.Audience)}, "\x00")
 }
 
 func decodeGrantTail(tail string) (client, scope string, audience []string, err error) {
@@ -169,7 +87,7 @@ func decodeGrantTail(tail string) (client, scope string, audience []string, err 
 	if len(parts) != 3 {
 		return "", "", nil, errDamaged
 	}
-	audience, err = decodeAll(parts[2])
+	audience, err = decodeWords(parts[2])
 	return decodeClient(parts[0]), parts[1], audience, err
 }
 
@@ -188,19 +106,26 @@ func decodeClient(code string) string {
 	return code
 }
 
-// encodeAll is encodeList with nothing for nothing.
-func encodeAll(words []string) string {
-	if len(words) == 0 {
-		return ""
+// encodeWords is a shorter encodeList: nothing for nothing, and words that are as simple as most are joined by a character that
+// none of them has.
+func encodeWords(words []string) string {
+	for i, word := range words {
+		if word == "" || strings.ContainsAny(word, "\x00\x01") || i == 0 && word[0] == '[' {
+			return encodeList(words)
+		}
 	}
-	return encodeList(words)
+	return strings.Join(words, "\x01")
 }
 
-func decodeAll(text string) ([]string, error) {
-	if text == "" {
+func decodeWords(text string) ([]string, error) {
+	switch {
+	case text == "":
 		return nil, nil
+	case text[0] == '[':
+		return decodeList(text)
+	default:
+		return strings.Split(text, "\x01"), nil
 	}
-	return decodeList(text)
 }
 
 // encodeSubject halves a UUID.
@@ -293,7 +218,7 @@ func (q quota) encode() []string {
 
 // live returns the live sessions in the order of List.
 func (h hash) live(now time.Time) ([]Session, error) {
-	roles, err := decodeAll(h["r"])
+	roles, err := decodeWords(h["r"])
 	if err != nil {
 		return nil, err
 	}
@@ -308,7 +233,7 @@ func (h hash) live(now time.Time) ([]Session, error) {
 		if len(field) != 17 || field[0] != 's' || value[0] != 'L' {
 			continue
 		}
-		one, err := decodeSession([]byte(field[1:]), value, h["d"+field[1:]])
+		one, err := decodeSession([]byte(field[1:]), value, h["d"+field[9:]])
 		if err != nil {
 			return nil, err
 		}

@@ -55,7 +55,7 @@ func (c cookie) hash() []byte {
 	return sum[:]
 }
 
-// matches compares with the stored hash in constant time; who has been in Redis has the first half of it.
+// matches compares with the stored hash in constant time; of one that has been in Redis there is the beginning.
 func (c cookie) matches(hash []byte) bool {
-	return len(hash) >= shortHash && subtle.ConstantTimeCompare(c.hash()[:shortHash], hash[:shortHash]) == 1
+	return len(hash) >= cookieHash && subtle.ConstantTimeCompare(c.hash()[:cookieHash], hash[:cookieHash]) == 1
 }

@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	raiseFeed = `UPDATE revocation_feed SET seq = seq + $1 WHERE id = 1 RETURNING seq`
+	raiseFeed = `UPDATE revocation_feed SET seq = seq + $1 WHERE id = 1
+		RETURNING seq, COALESCE(CAST($2 AS BIGINT), (SELECT now FROM session_clock))`
 	// The last entry seen is read again: if it is no longer there, or is another one, the database is not the one it was.
 	readFeed = `SELECT seq, kind, hash, epoch, keep_until FROM revocations WHERE seq >= $1 ORDER BY seq`
 )
@@ -20,10 +21,22 @@ const (
 // pollEvery is how soon a node learns what another has revoked, when nobody wakes it.
 const pollEvery = 250 * time.Millisecond
 
-// revocationLifetime is how long a revocation is kept: until the last access token it could concern is dead. That is the
-// longest lifetime that can be configured, not the one that is, so that lowering it opens no gap; the five minutes of leeway
-// that a verifier may allow at most; and a minute for clocks that differ and answers that were slow.
-const revocationLifetime = MaxAccessLifetime + 6*time.Minute
+// A revocation must be kept until the last access token that it could concern is dead everywhere. Say that it is written at t by
+// the clock of the database. The last such token was issued by a node whose clock was up to maxSkew ahead, to a request that had
+// read the session before and was answered up to slowAnswer later, so it expires by t + slowAnswer + maxSkew + its lifetime. A
+// verifier accepts it for its leeway longer, and if its clock is behind, for maxSkew more. So the invariant is
+//
+//	revocationLifetime >= slowAnswer + lifetime + leeway + 2 maxSkew
+//
+// with the longest lifetime that can be configured, not the one that is, so that lowering it opens no gap, and the most leeway
+// that auth allows. A node forgets its entries by its own clock, which is the one that its verifiers go by; entries are deleted
+// by the clock of the database.
+const (
+	maxSkew            = 30 * time.Second // of any clock from any other; what auth and this package are tested with
+	maxLeeway          = 5 * time.Minute  // auth.Config.Leeway
+	slowAnswer         = time.Minute      // a request ends long before: httpd.Config.RequestTimeout
+	revocationLifetime = slowAnswer + MaxAccessLifetime + maxLeeway + 2*maxSkew
+)
 
 // entry is a revocation with its place in the feed.
 type entry struct {
@@ -35,6 +48,7 @@ type entry struct {
 type feed struct {
 	db      *sqldb.DB
 	clock   func() time.Time
+	told    func() any
 	revoked *auth.RevocationSet
 	wakes   wakes
 	untold  atomic.Bool // this node has appended since it last had the others told
@@ -44,9 +58,10 @@ type feed struct {
 	freshAt atomic.Int64  // microseconds
 }
 
-func newFeed(db *sqldb.DB, clock func() time.Time) *feed {
+func newFeed(deps Deps) *feed {
 	return &feed{
-		db: db, clock: clock, revoked: auth.NewRevocationSet(clock), wakes: newWakes(), turn: make(chan struct{}, 1),
+		db: deps.DB, clock: deps.Clock, told: deps.told, revoked: auth.NewRevocationSet(deps.Clock), wakes: newWakes(),
+		turn: make(chan struct{}, 1),
 	}
 }
 
@@ -54,11 +69,13 @@ func newFeed(db *sqldb.DB, clock func() time.Time) *feed {
 // kept. The counter's row stays locked until the commit, which makes numbers appear in order: a reader that has seen one has
 // seen all before it.
 func (f *feed) append(ctx context.Context, tx sqldb.Tx, revocations ...auth.Revocation) ([]auth.Revocation, error) {
-	last, err := sqldb.One(ctx, tx, scanInt64, raiseFeed, len(revocations))
+	var last, now int64
+	_, err := sqldb.One(ctx, tx, func(r sqldb.Row) (struct{}, error) { return struct{}{}, r.Scan(&last, &now) }, raiseFeed,
+		len(revocations), f.told())
 	if err != nil {
 		return nil, fmt.Errorf("raise feed: %w", err)
 	}
-	until := f.clock().Add(revocationLifetime)
+	until := sqldb.Time(now).Add(revocationLifetime)
 	var insert strings.Builder
 	insert.WriteString(`INSERT INTO revocations (seq, kind, hash, epoch, keep_until) VALUES `)
 	args := make([]any, 0, 5*len(revocations))

@@ -249,10 +249,13 @@ func (s *homes) startAgain(ctx context.Context, tx sqldb.Tx, o *opening) error {
 	}
 	again := *o
 	again.person, again.session.Epoch = p, p.epoch
-	if full, err := s.sql.open(ctx, tx, &again); err != nil || !full {
-		return err
+	again.begin(s.cfg, p.now)
+	full, err := s.sql.open(ctx, tx, &again)
+	if err == nil && full {
+		err = ErrLimitReached
 	}
-	return ErrLimitReached
+	o.session = again.session
+	return err
 }
 
 func (s *homes) prove(ctx context.Context, tx sqldb.Tx, p *proof) (finish, error) {

@@ -138,13 +138,24 @@ func (s *Service) follow(ctx context.Context) error {
 	return err
 }
 
+// now asks the database for the time.
+func (c common) now(ctx context.Context) (time.Time, error) {
+	if c.deps.StoreClock != nil {
+		return c.deps.StoreClock(), nil
+	}
+	return c.deps.DB.Clock(ctx)
+}
+
 // sweep removes what has expired, in small batches.
 func (s sqlStore) sweep(ctx context.Context) error {
 	s.feed.revoked.Prune()
-	now := sqldb.Micros(s.deps.Clock())
+	now, err := s.now(ctx)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, one := range sweeps {
-		if _, err := sqldb.Sweep(ctx, s.deps.DB, one.statement, now, sweepBatch); err != nil {
+		if _, err := sqldb.Sweep(ctx, s.deps.DB, one.statement, sqldb.Micros(now), sweepBatch); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", one.what, err))
 		}
 	}

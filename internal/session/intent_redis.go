@@ -41,7 +41,7 @@ const (
 	raiseIntent = `UPDATE session_subjects SET seq = seq + 1, epoch = epoch + $1, roles = COALESCE($2, roles),
 			ended_seq = CASE WHEN $3 = 'end_all' THEN seq + 1 ELSE ended_seq END
 		WHERE subject = $4
-		RETURNING ` + personColumns
+		RETURNING ` + personColumns + `COALESCE(CAST($5 AS BIGINT), (SELECT now FROM session_clock))`
 	insertIntent = `INSERT INTO session_intents (subject, seq, kind, payload, created_at, applied_at) VALUES ($1, $2, $3, $4, $5, 0)`
 	findSettled  = `SELECT count(*) FROM session_intents WHERE subject = $1 AND payload LIKE $2`
 	// Of somebody who is on the way to Redis nothing is there yet that an intent could change.
@@ -85,7 +85,7 @@ func (s *redisStore) intend(ctx context.Context, tx sqldb.Tx, subject string, i 
 	if i.Raise {
 		raise = 1
 	}
-	p, err := sqldb.One(ctx, tx, scanPerson, raiseIntent, raise, i.Roles, i.Kind, subject)
+	p, err := sqldb.One(ctx, tx, scanPerson, raiseIntent, raise, i.Roles, i.Kind, subject, s.deps.told())
 	if err != nil {
 		return person{}, fmt.Errorf("raise intent: %w", err)
 	}
@@ -191,9 +191,13 @@ func (s *redisStore) do(ctx context.Context, i intent) error {
 	}
 	roles := ""
 	if i.Roles != nil {
-		roles = *i.Roles
+		words, err := decodeList(*i.Roles)
+		if err != nil {
+			return err
+		}
+		roles = "=" + encodeWords(words)
 	}
-	ended, err := s.exec(ctx, applyScript, i.routing, s.deps.Clock(), number(i.seq), i.Kind, roles, number(i.Epoch), id,
+	ended, err := s.exec(ctx, applyScript, i.routing, number(i.seq), i.Kind, roles, number(i.Epoch), id,
 		string(i.Reason), duration(keepFloor), settled)
 	if err != nil {
 		return fmt.Errorf("carry out an intent: %w", err)

@@ -13,14 +13,14 @@ import (
 	"github.com/sumunio/sumun/internal/session"
 )
 
-func TestLimits(t *testing.T) {
-	onEach(t, []test{
-		{"refuse", testLimitRefuses},
-		{"by role", testLimitByRole},
-		{"by client", testLimitByClient},
-		{"one per device", testOnePerDevice},
-		{"in parallel", testLimitsHoldInParallel},
-	})
+func TestLimits(t *testing.T) { onEach(t, limitTests) }
+
+var limitTests = []test{
+	{"refuse", testLimitRefuses},
+	{"by role", testLimitByRole},
+	{"by client", testLimitByClient},
+	{"one per device", testOnePerDevice},
+	{"in parallel", testLimitsHoldInParallel},
 }
 
 func limited(limit int, full session.WhenFull, rules ...string) session.Config {

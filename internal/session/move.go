@@ -135,7 +135,7 @@ func (m *mover) begin(ctx context.Context) error {
 	if _, err := sqldb.Sweep(ctx, m.deps.DB, nameHomes, string(m.home), sweepBatch); err != nil {
 		return err
 	}
-	return m.completeAll(ctx, m.deps.Clock())
+	return m.completeAll(ctx, 0)
 }
 
 // everybody moves everybody. Who came to the old home behind its back, at a node that had not heard of the move, is found in
@@ -253,7 +253,7 @@ func (m *mover) pace(ctx context.Context, began time.Time) {
 
 // finish ends the move if nobody is left. Who is under way belongs to another mover, or to one that died.
 func (m *mover) finish(ctx context.Context) (done bool, err error) {
-	if err := m.completeAll(ctx, m.deps.Clock()); err != nil {
+	if err := m.completeAll(ctx, 0); err != nil {
 		return false, err
 	}
 	res, err := m.deps.DB.Writer().ExecContext(ctx, finishMove, sqldb.Micros(m.deps.Clock()), string(m.move.To), string(m.move.From))

@@ -14,13 +14,13 @@ import (
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
-func TestPolicies(t *testing.T) {
-	onEach(t, []test{
-		{"early refresh is rejected", testEarlyRefreshRejected},
-		{"early refresh is theft", testEarlyRefreshRevokes},
-		{"pairing", testPairing},
-		{"pairing over HTTP", testHTTPPairing},
-	})
+func TestPolicies(t *testing.T) { onEach(t, policyTests) }
+
+var policyTests = []test{
+	{"early refresh is rejected", testEarlyRefreshRejected},
+	{"early refresh is theft", testEarlyRefreshRevokes},
+	{"pairing", testPairing},
+	{"pairing over HTTP", testHTTPPairing},
 }
 
 // halfLife is when a refresh is no longer early.

@@ -94,7 +94,7 @@ func (s *Service) refresh(ctx context.Context, presented, access string, device 
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
 	if d.unsettled {
-		s.drawConsequences(ctx, mark{p.routing, p.grant, d.grant.Subject})
+		s.drawConsequences(ctx, mark{p.routing, p.grant, grantAlias(p.session, p.grant), d.grant.Subject})
 	}
 	switch d.outcome {
 	case wasEnded:
@@ -106,7 +106,7 @@ func (s *Service) refresh(ctx context.Context, presented, access string, device 
 	case wasTheft:
 		return Tokens{}, d.outcome, d.reason.ended()
 	case wasRepeated:
-		if next, err = s.repeat(ctx, p, d.sealed); err != nil {
+		if next, err = s.repeat(ctx, p, d); err != nil {
 			return Tokens{}, d.outcome, fmt.Errorf("refresh: %w", err)
 		}
 	case wasAhead:
@@ -122,7 +122,7 @@ func (s *Service) refresh(ctx context.Context, presented, access string, device 
 	}
 	return Tokens{
 		SessionID: d.grant.SessionID, Access: issued.Token, ExpiresIn: issued.Lifetime,
-		Refresh: next.encode(), RefreshExpiresIn: d.expiresAt.Sub(s.deps.Clock()),
+		Refresh: next.encode(), RefreshExpiresIn: d.lasts,
 	}, d.outcome, nil
 }
 
@@ -146,8 +146,8 @@ func (s *Service) verify(ctx context.Context, presented string) (refreshToken, e
 }
 
 // repeat makes the successor again that was sealed for the holder of p.
-func (s *Service) repeat(ctx context.Context, p refreshToken, sealed []byte) (refreshToken, error) {
-	next, err := p.open(sealed)
+func (s *Service) repeat(ctx context.Context, p refreshToken, d decision) (refreshToken, error) {
+	next, err := p.open(d.sealed, d.current)
 	if err != nil {
 		return refreshToken{}, err
 	}
@@ -165,7 +165,7 @@ func (s *Service) rotate(ctx context.Context, p refreshToken, device Device) (de
 	if err != nil {
 		return decision{}, refreshToken{}, err
 	}
-	r := rotation{presented: p, next: p.next(key.ID, key.Secret), device: device, now: s.deps.Clock(), lost: wasReissued, early: wasRotated}
+	r := rotation{presented: p, next: p.next(key.ID, key.Secret), device: device, lost: wasReissued, early: wasRotated}
 	if r.sealed, err = p.seal(r.next); err != nil {
 		return decision{}, refreshToken{}, err
 	}

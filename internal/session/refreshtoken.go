@@ -31,6 +31,7 @@ const (
 
 	routingSize = 8
 	secretSize  = 32
+	nonceSize   = 12 // of AES-GCM
 	signedSize  = 1 + 4 + routingSize + 16 + 16 + 8 + secretSize
 	refreshSize = signedSize + sha256.Size
 )
@@ -126,7 +127,7 @@ func (t refreshToken) hash() []byte {
 }
 
 // sealer returns the cipher that only the holder of this token can make: what the store keeps of the successor opens with
-// the presented token alone (RFC 5869). A token may seal more than one successor, so nonces are random.
+// the presented token alone (RFC 5869). A token may seal more than one successor: their hashes are the nonces.
 func (t refreshToken) sealer() (cipher.AEAD, error) {
 	key, err := hkdf.Key(sha256.New, t.secret[:], t.grant[:], "sumun refresh successor 1", 32)
 	if err != nil {
@@ -136,29 +137,30 @@ func (t refreshToken) sealer() (cipher.AEAD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("derive successor key: %w", err)
 	}
-	return cipher.NewGCMWithRandomNonce(block)
+	return cipher.NewGCM(block)
 }
 
 // seal encrypts the successor for the holder of t: its secret, all else follows from t; and its key, which may have been
-// replaced since by the time that it is opened. The result is small enough for a compact hash in Redis (64 bytes).
+// replaced since by the time that it is opened. The nonce is the beginning of the successor's hash, which is stored anyway.
 func (t refreshToken) seal(successor refreshToken) ([]byte, error) {
 	aead, err := t.sealer()
 	if err != nil {
 		return nil, err
 	}
-	return append(binary.BigEndian.AppendUint32(nil, successor.keyID), aead.Seal(nil, nil, successor.secret[:], nil)...), nil
+	return append(binary.BigEndian.AppendUint32(nil, successor.keyID), aead.Seal(nil, successor.hash()[:nonceSize], successor.secret[:], nil)...), nil
 }
 
-// open decrypts the successor that was sealed for the holder of t. Its MAC is still to be made, under the key that it names.
-func (t refreshToken) open(sealed []byte) (refreshToken, error) {
+// open decrypts the successor, of which the hash is known, that was sealed for the holder of t. Its MAC is still to be made, under
+// the key that it names.
+func (t refreshToken) open(sealed, hash []byte) (refreshToken, error) {
 	aead, err := t.sealer()
 	if err != nil {
 		return refreshToken{}, err
 	}
-	if len(sealed) < 4 {
+	if len(sealed) < 4 || len(hash) < nonceSize {
 		return refreshToken{}, errors.New("open successor: it is cut short")
 	}
-	secret, err := aead.Open(nil, nil, sealed[4:], nil)
+	secret, err := aead.Open(nil, hash[:nonceSize], sealed[4:], nil)
 	if err != nil {
 		return refreshToken{}, fmt.Errorf("open successor: %w", err)
 	}

@@ -33,12 +33,14 @@ type Deps struct {
 	Tokens  *token.Service
 	Audit   *audit.Log
 	Mail    *mail.Queue
-	Wakes   Wakes // without it, other nodes are polled only
-	Clock   func() time.Time
+	Wakes   Wakes            // without it, other nodes are polled only
+	Clock   func() time.Time // for what is no decision about sessions: those go by the store's clock
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 
 	RedisPrefix string // what keys begin with instead of "sumun:login:"
+
+	StoreClock func() time.Time // for tests: what takes the place of the store's clock, in every store
 }
 
 // Service is the sessions. It is safe for concurrent use; several processes may work on one database.
@@ -58,7 +60,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if cfg.Store == InRedis && deps.Redis == nil {
 		return nil, errors.New("store: sessions are to be kept in redis, and there is none; give its URL in redis, or use sql")
 	}
-	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps.DB, deps.Clock)}
+	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps)}
 	s.store = newHomes(common{cfg: cfg, deps: deps, feed: s.feed})
 	s.metrics = newMetrics(s.feed.age)
 	if deps.Metrics != nil {

@@ -137,7 +137,7 @@ type Start struct {
 
 	AMR      []string
 	ACR      string
-	AuthTime time.Time // now when zero
+	AuthTime time.Time // when it starts, if zero
 	Device   Device
 }
 

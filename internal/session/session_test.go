@@ -23,23 +23,23 @@ import (
 	"github.com/sumunio/sumun/internal/token"
 )
 
-func TestSessions(t *testing.T) {
-	onEach(t, []test{
-		{"ids are new", testStartMakesNewIDs},
-		{"limit", testLimitEndsTheLeastRecentlyUsed},
-		{"limit in parallel", testLimitHoldsInParallel},
-		{"list", testList},
-		{"end", testEnd},
-		{"end only one's own", testEndOnlyOnesOwn},
-		{"end all", testEndAll},
-		{"end against sign-in", testEndAllAgainstParallelStarts},
-		{"trail", testTrail},
-		{"roles", testRoles},
-		{"roles against sign-in", testRolesAreNotUndoneByASignIn},
-		{"page", testPage},
-		{"page expires", testPageExpires},
-		{"reauthenticated", testReauthenticated},
-	})
+func TestSessions(t *testing.T) { onEach(t, sessionTests) }
+
+var sessionTests = []test{
+	{"ids are new", testStartMakesNewIDs},
+	{"limit", testLimitEndsTheLeastRecentlyUsed},
+	{"limit in parallel", testLimitHoldsInParallel},
+	{"list", testList},
+	{"end", testEnd},
+	{"end only one's own", testEndOnlyOnesOwn},
+	{"end all", testEndAll},
+	{"end against sign-in", testEndAllAgainstParallelStarts},
+	{"trail", testTrail},
+	{"roles", testRoles},
+	{"roles against sign-in", testRolesAreNotUndoneByASignIn},
+	{"page", testPage},
+	{"page expires", testPageExpires},
+	{"reauthenticated", testReauthenticated},
 }
 
 func testStartMakesNewIDs(t *testing.T, p *place) {

@@ -55,12 +55,14 @@ type place struct {
 	redis  *redisdb.DB // nil: with everything else
 	url    string      // of the Redis; "": the one for all tests
 	prefix string      // of keys
+
+	skew time.Duration // how far a node's own clock is ahead of the store's
 }
 
 // again opens the same place once more, as a second node would.
 func (p *place) again(t testing.TB) *place {
 	t.Helper()
-	again := &place{db: sqldbtest.Reopen(t, p.db), url: p.url, prefix: p.prefix}
+	again := &place{db: sqldbtest.Reopen(t, p.db), url: p.url, prefix: p.prefix, skew: -p.skew}
 	if p.redis != nil {
 		again.redis = openRedis(t, p.url)
 	}
@@ -98,9 +100,13 @@ type node struct {
 	metrics  *prometheus.Registry
 }
 
-// newNode starts a process whose clock is now, with the master key that all nodes share.
+// newNode starts a process, with the master key that all nodes share. Now is the time; its own clock is as wrong as the place says.
 func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time, with ...func(*session.Deps)) *node {
 	t.Helper()
+	stored := now
+	if p.skew != 0 {
+		now = func() time.Time { return stored().Add(p.skew) }
+	}
 	db, log := p.db, slog.New(slog.DiscardHandler)
 	ctx := t.Context()
 	master := keyring.Secret(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
@@ -114,7 +120,7 @@ func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time, w
 	registry := prometheus.NewRegistry()
 	deps := session.Deps{
 		DB: db, Redis: p.redis, RedisPrefix: p.prefix, Keyring: keys, Tokens: tokens, Audit: audit.New(audit.DefaultConfig(), now), Mail: queue,
-		Clock: now, Log: log, Metrics: registry,
+		Clock: now, Log: log, Metrics: registry, StoreClock: stored,
 	}
 	for _, change := range with {
 		change(&deps)
@@ -125,6 +131,11 @@ func newNode(t testing.TB, p *place, cfg session.Config, now func() time.Time, w
 	verifier, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: s.Revocations(), Clock: now})
 	must(t, err)
 	return &node{Service: s, place: p, verifier: verifier, metrics: registry}
+}
+
+// storeAt says what the store's clock shows, where that is not what the node believes.
+func storeAt(now func() time.Time) func(*session.Deps) {
+	return func(d *session.Deps) { d.StoreClock = now }
 }
 
 // test has nodes, clocks and people of its own in a place that it shares with the tests before it.

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -15,7 +14,7 @@ type Starting struct {
 	Session Session
 
 	service *Service
-	opening opening
+	opening *opening
 	finish  finish
 }
 
@@ -37,11 +36,11 @@ func (s *Service) begin(ctx context.Context, tx sqldb.Tx, start Start) (st *Star
 			return nil, err
 		}
 	}
-	o, err := newOpening(s.cfg, start, key, s.deps.Clock())
+	o, err := newOpening(start, key)
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.store.start(ctx, tx, &o)
+	done, err := s.store.start(ctx, tx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -77,12 +76,9 @@ func (st *Starting) Commit(ctx context.Context) (Started, error) {
 }
 
 // fill puts defaults where nothing is said, and cleans what came from outside.
-func (start *Start) fill(now time.Time) {
+func (start *Start) fill() {
 	if start.ClientID == "" {
 		start.ClientID = FirstParty
-	}
-	if start.AuthTime.IsZero() {
-		start.AuthTime = now
 	}
 	start.Device = NewDevice(start.Device.UserAgent, start.Device.Address)
 }

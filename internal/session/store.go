@@ -79,33 +79,43 @@ type opening struct {
 	id, grantID uuid.UUID
 	start       Start // with defaults filled in
 	key         keyring.Key
-	now         time.Time
-	idle, end   time.Time // when it ends unless used, and at the latest
 
-	// What admit fills in.
-	person  person
-	session Session
-	cookie  cookie
-	refresh refreshToken
+	// What begin and admit fill in.
+	now       time.Time
+	idle, end time.Time // when it ends unless used, and at the latest
+	person    person
+	session   Session
+	cookie    cookie
+	refresh   refreshToken
 }
 
-func newOpening(cfg Config, start Start, key keyring.Key, now time.Time) (o opening, err error) {
-	start.fill(now)
-	o = opening{start: start, key: key, now: now, idle: now.Add(cfg.Idle), end: now.Add(cfg.Lifetime)}
+func newOpening(start Start, key keyring.Key) (*opening, error) {
+	start.fill()
+	o := &opening{start: start, key: key}
+	var err error
 	if o.id, err = uuid.NewV7(); err != nil {
-		return opening{}, err
+		return nil, err
 	}
 	o.grantID, err = uuid.NewV7()
 	return o, err
 }
 
+// begin says when the session starts, by the clock of the store.
+func (o *opening) begin(cfg Config, now time.Time) {
+	o.now, o.idle, o.end = now, now.Add(cfg.Idle), now.Add(cfg.Lifetime)
+	o.session.CreatedAt, o.session.LastUsedAt, o.session.ExpiresAt = now, now, o.idle
+	if o.session.AuthTime = o.start.AuthTime; o.session.AuthTime.IsZero() {
+		o.session.AuthTime = now
+	}
+}
+
 // admit makes the session, and its cookie or token, for a person who is now known and locked.
-func (o *opening) admit(p person) (err error) {
+func (o *opening) admit(cfg Config, p person) (err error) {
 	o.person = p
 	o.session = Session{
-		ID: o.id.String(), Subject: o.start.Subject, Epoch: p.epoch, Device: o.start.Device, CreatedAt: o.now, LastUsedAt: o.now,
-		AuthTime: o.start.AuthTime, ExpiresAt: o.idle, AMR: o.start.AMR, ACR: o.start.ACR,
+		ID: o.id.String(), Subject: o.start.Subject, Epoch: p.epoch, Device: o.start.Device, AMR: o.start.AMR, ACR: o.start.ACR,
 	}
+	o.begin(cfg, p.now)
 	if o.session.Roles, err = decodeList(*p.roles); err != nil {
 		return err
 	}
@@ -122,7 +132,6 @@ type rotation struct {
 	presented, next refreshToken
 	sealed          []byte // next, for the holder of presented
 	device          Device
-	now             time.Time
 	lost            outcome // what the predecessor is worth after the window
 	early           outcome // what the current token is worth before the age
 	age             time.Duration
@@ -133,8 +142,9 @@ type decision struct {
 	outcome   outcome
 	reason    Reason
 	grant     token.Grant
-	sealed    []byte
-	expiresAt time.Time
+	current   []byte // the beginning of the hash of the current token, and
+	sealed    []byte // that token, for the holder of its predecessor
+	lasts     time.Duration
 	unsettled bool // there are thefts and evictions whose consequences have not been drawn
 }
 
@@ -155,6 +165,7 @@ func (c common) refused(ctx context.Context, o *opening, why *fault.Fault) error
 type mark struct {
 	routing [routingSize]byte
 	grant   uuid.UUID
+	alias   uuid.UUID // what grantAlias makes of it; zero where grant is known to be its id
 	subject string
 }
 
@@ -162,7 +173,6 @@ type mark struct {
 type proof struct {
 	subject string
 	id      uuid.UUID
-	now     time.Time
 
 	// What the store fills in.
 	cookie    cookie
@@ -188,14 +198,24 @@ type common struct {
 	home Store // where somebody new lives before any move
 }
 
+// told is what a test says that the store's clock shows, in microseconds; nil, and the store looks. Whatever is compared with a
+// time that is stored comes from the store's clock (in Redis TIME, in SQL the view session_clock), in the statement or script that
+// decides, so that nodes whose clocks differ decide alike.
+func (d Deps) told() any {
+	if d.StoreClock == nil {
+		return nil
+	}
+	return sqldb.Micros(d.StoreClock())
+}
+
 const (
 	lockSubject = `INSERT INTO session_subjects (subject, routing, epoch, roles, purge_at, home)
 		VALUES ($1, $2, 0, $3, $4, COALESCE((SELECT target FROM session_moves WHERE id = 1), $5))
 		ON CONFLICT (subject) DO UPDATE
 			SET purge_at = excluded.purge_at, roles = COALESCE(session_subjects.roles, excluded.roles),
 				home = CASE WHEN session_subjects.home = '' THEN $5 ELSE session_subjects.home END
-		RETURNING ` + personColumns
-	personColumns = `routing, epoch, roles, seq, ended_seq, home`
+		RETURNING ` + personColumns + `COALESCE(CAST($6 AS BIGINT), (SELECT now FROM session_clock))`
+	personColumns = `routing, epoch, roles, seq, ended_seq, home, `
 )
 
 // person is a subject's row, locked.
@@ -206,16 +226,17 @@ type person struct {
 	seq     int64   // of the last intent or move; see redisStore
 	ended   int64   // seq as it was raised when all sessions last ended
 	home    Store
+	now     time.Time
 }
 
 // lockSubject locks the subject's row until the transaction ends, creating it if need be. roles, if given, are taken over
-// when the row knows none. Somebody whose sessions are in another store is errUnknown: as nobody moves while locked, this is
-// what keeps two stores from deciding about one person.
+// when the row knows none. Whatever the transaction decides, it decides at the time that this returns. Somebody whose sessions are
+// in another store is errUnknown: as nobody moves while locked, this is what keeps two stores from deciding about one person.
 func (c common) lockSubject(ctx context.Context, tx sqldb.Tx, subject string, roles *string) (person, error) {
 	var fresh [routingSize]byte
 	rand.Read(fresh[:])
 	p, err := sqldb.One(ctx, tx, scanPerson, lockSubject, subject, hex.EncodeToString(fresh[:]), roles,
-		sqldb.Micros(c.deps.Clock().Add(c.cfg.Lifetime+keepSubject)), string(c.home))
+		sqldb.Micros(c.deps.Clock().Add(c.cfg.Lifetime+keepSubject)), string(c.home), c.deps.told())
 	if err != nil {
 		return person{}, fmt.Errorf("lock subject: %w", err)
 	}
@@ -227,9 +248,11 @@ func (c common) lockSubject(ctx context.Context, tx sqldb.Tx, subject string, ro
 
 func scanPerson(r sqldb.Row) (p person, err error) {
 	var routing string
-	if err := r.Scan(&routing, &p.epoch, &p.roles, &p.seq, &p.ended, &p.home); err != nil {
+	var now int64
+	if err := r.Scan(&routing, &p.epoch, &p.roles, &p.seq, &p.ended, &p.home, &now); err != nil {
 		return person{}, err
 	}
+	p.now = sqldb.Time(now)
 	p.routing, err = parseRouting(routing)
 	return p, err
 }

@@ -39,6 +39,8 @@ var (
 	luaFreeze string
 	//go:embed lua/leave.lua
 	luaLeave string
+	//go:embed lua/read.lua
+	luaRead string
 )
 
 var (
@@ -50,7 +52,7 @@ var (
 	adoptScript   = redisdb.NewScript(luaCommon + luaAdopt)
 	freezeScript  = redisdb.NewScript(luaCommon + luaFreeze)
 	leaveScript   = redisdb.NewScript(luaCommon + luaLeave)
-	readScript    = redisdb.NewScript("return redis.call('HGETALL', KEYS[1])")
+	readScript    = redisdb.NewScript(luaCommon + luaRead)
 )
 
 // redisStore keeps sessions in Redis: one hash per person, named by the person's random routing tag, which refresh tokens and
@@ -86,16 +88,21 @@ func newRedisStore(c common) *redisStore {
 	return &redisStore{common: c, redis: c.deps.Redis, prefix: prefix}
 }
 
-// exec runs a script on a person's key. Its first argument is the time.
-func (s *redisStore) exec(ctx context.Context, script redisdb.Script, routing [routingSize]byte, now time.Time, args ...string) ([]string, error) {
+// exec runs a script on a person's key. Its first argument is empty, or a test's word for the time.
+func (s *redisStore) exec(ctx context.Context, script redisdb.Script, routing [routingSize]byte, args ...string) ([]string, error) {
 	key := s.prefix + "{" + hex.EncodeToString(routing[:]) + "}"
-	return script.Exec(ctx, s.redis, []string{key}, append([]string{micros(now)}, args...)).Strings()
+	told := ""
+	if s.deps.StoreClock != nil {
+		told = micros(s.deps.StoreClock())
+	}
+	return script.Exec(ctx, s.redis, []string{key}, append([]string{told}, args...)).Strings()
 }
 
 func micros(t time.Time) string         { return strconv.FormatInt(sqldb.Micros(t), 10) }
 func duration(d time.Duration) string   { return strconv.FormatInt(d.Microseconds(), 10) }
 func number(n int64) string             { return strconv.FormatInt(n, 10) }
-func short(hash []byte) string          { return string(hash[:shortHash]) } // no secret: MACs keep strangers out
+func short(hash []byte) string          { return string(hash[:cookieHash]) }
+func shorter(hash []byte) string        { return string(hash[:tokenHash]) } // no secret: MACs keep strangers out
 func parseMicros(text string) time.Time { return sqldb.Time(parseNumber(text)) }
 
 // parseNumber reads what a script wrote.
@@ -113,7 +120,7 @@ func (s *redisStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish
 	if err != nil {
 		return nil, err
 	}
-	if err := o.admit(p); err != nil {
+	if err := o.admit(s.cfg, p); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) error { return s.open(ctx, o) }, nil
@@ -121,19 +128,24 @@ func (s *redisStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish
 
 // open brings a session to life whose transaction has committed.
 func (s *redisStore) open(ctx context.Context, o *opening) error {
-	var cookie, grantID, grant, hash string
+	var cookie, grant, hash, authTime string
 	if o.start.Page {
-		cookie = short(o.cookie.hash()) + string(appendTime(nil, o.idle))
+		cookie = short(o.cookie.hash())
 	} else {
-		grantID, grant, hash = string(o.grantID[:]), encodeGrant(o), short(o.refresh.hash())
+		grant, hash = string(o.grantID[:]), shorter(o.refresh.hash())
 	}
-	args := []string{number(o.person.seq), encodeSubject(o.start.Subject),
-		*o.person.roles, number(o.person.epoch), string(o.id[:]), encodeSession(o), encodeDevice(o.start.Device), cookie,
-		grantID, grant, hash}
+	if !o.start.AuthTime.IsZero() {
+		authTime = micros(o.start.AuthTime)
+	}
+	args := []string{
+		number(o.person.seq), encodeSubject(o.start.Subject), encodeWords(o.session.Roles), number(o.person.epoch),
+		string(o.id[:]), string(deviceClass(o.start.Device.UserAgent)), encodeSessionTail(o.start), encodeDevice(o.start.Device),
+		duration(s.cfg.Idle), duration(s.cfg.Lifetime), authTime, cookie, grant, encodeGrantTail(o.start), hash,
+	}
 	for _, q := range s.cfg.quotas(o.start, o.session.Roles) {
 		args = append(args, q.encode()...)
 	}
-	answer, err := s.exec(ctx, startScript, o.person.routing, o.now, args...)
+	answer, err := s.exec(ctx, startScript, o.person.routing, args...)
 	if err != nil {
 		return unavailable(err)
 	}
@@ -145,6 +157,7 @@ func (s *redisStore) open(ctx context.Context, o *opening) error {
 	case "full":
 		return s.refused(ctx, o, ErrLimitReached)
 	}
+	o.begin(s.cfg, parseMicros(answer[2]))
 	if answer[1] != "0" {
 		s.settleSoon(ctx, mark{routing: o.person.routing, subject: o.start.Subject})
 	}
@@ -153,8 +166,8 @@ func (s *redisStore) open(ctx context.Context, o *opening) error {
 
 func (s *redisStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	p := r.presented
-	answer, err := s.exec(ctx, refreshScript, p.routing, r.now, string(p.session[:]), string(p.grant[:]), number(p.generation),
-		short(p.hash()), short(r.next.hash()), string(r.sealed), duration(s.cfg.Window), duration(s.cfg.Idle), string(r.lost),
+	answer, err := s.exec(ctx, refreshScript, p.routing, string(p.session[:]), string(p.grant[:]), number(p.generation),
+		shorter(p.hash()), shorter(r.next.hash()), string(r.sealed), duration(s.cfg.Window), duration(s.cfg.Idle), string(r.lost),
 		string(r.early), duration(r.age),
 		encodeDevice(Device{UserAgent: cleanUserAgent(r.device.UserAgent), Address: r.device.Address}))
 	if err != nil {
@@ -175,7 +188,7 @@ func (s *redisStore) rotate(ctx context.Context, r rotation) (decision, error) {
 // decode reads what an accepted token is answered.
 func (d *decision) decode(p refreshToken, answer []string) (err error) {
 	g := &d.grant
-	if g.Roles, err = decodeList(answer[0]); err != nil {
+	if g.Roles, err = decodeWords(answer[0]); err != nil {
 		return err
 	}
 	g.Epoch, g.AuthTime, g.SessionID = parseNumber(answer[1]), parseMicros(answer[2]), p.session.String()
@@ -185,12 +198,13 @@ func (d *decision) decode(p refreshToken, answer []string) (err error) {
 	if g.ACR, g.AMR, err = decodeSessionTail(answer[4]); err != nil {
 		return err
 	}
-	d.sealed, d.expiresAt = []byte(answer[5]), parseMicros(answer[6])
+	d.current, d.sealed = []byte(answer[5]), []byte(answer[6])
+	d.lasts = time.Duration(parseNumber(answer[7])) * time.Microsecond
 	return nil
 }
 
 func (s *redisStore) page(ctx context.Context, c cookie) (Session, error) {
-	answer, err := s.exec(ctx, pageScript, c.routing, s.deps.Clock(), string(c.session[:]), short(c.hash()), duration(slideEvery),
+	answer, err := s.exec(ctx, pageScript, c.routing, string(c.session[:]), short(c.hash()), duration(slideEvery),
 		duration(s.cfg.Idle))
 	if err != nil {
 		return Session{}, unavailable(err)
@@ -212,7 +226,7 @@ func (s *redisStore) page(ctx context.Context, c cookie) (Session, error) {
 		return Session{}, err
 	}
 	one.Subject, one.Epoch, one.ExpiresAt = decodeSubject(answer[2]), parseNumber(answer[6]), parseMicros(answer[7])
-	one.Roles, err = decodeList(answer[5])
+	one.Roles, err = decodeWords(answer[5])
 	return one, err
 }
 
@@ -223,7 +237,7 @@ func (s *redisStore) prove(ctx context.Context, tx sqldb.Tx, p *proof) (finish, 
 	}
 	p.cookie = newCookie(person.routing, p.id)
 	return func(ctx context.Context) error {
-		answer, err := s.exec(ctx, proveScript, person.routing, p.now, string(p.id[:]), short(p.cookie.hash()))
+		answer, err := s.exec(ctx, proveScript, person.routing, string(p.id[:]), short(p.cookie.hash()))
 		if err != nil {
 			return unavailable(err)
 		}
@@ -249,27 +263,27 @@ func (s *redisStore) live(ctx context.Context, subject string) ([]Session, error
 	if err != nil {
 		return nil, err
 	}
-	h, err := s.read(ctx, tag)
+	h, now, err := s.read(ctx, tag)
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	if len(h) == 0 || h["m"] != "" {
 		return nil, errUnknown
 	}
-	return h.live(s.deps.Clock())
+	return h.live(now)
 }
 
-// read returns everything about a person.
-func (s *redisStore) read(ctx context.Context, routing [routingSize]byte) (hash, error) {
-	flat, err := s.exec(ctx, readScript, routing, s.deps.Clock())
+// read returns everything about a person, and the time.
+func (s *redisStore) read(ctx context.Context, routing [routingSize]byte) (hash, time.Time, error) {
+	flat, err := s.exec(ctx, readScript, routing)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	h := make(hash, len(flat)/2)
-	for i := 0; i+1 < len(flat); i += 2 {
+	for i := 1; i+1 < len(flat); i += 2 {
 		h[flat[i]] = flat[i+1]
 	}
-	return h, nil
+	return h, parseMicros(flat[0]), nil
 }
 
 // end finds out first what there is to end, so that it can tell, and revoke sessions rather than everything of the person. A
@@ -366,7 +380,7 @@ func (s *redisStore) settleSoon(ctx context.Context, m mark) {
 // settle draws the consequences of every mark in the person's hash. The intent that is written with them tells that they have
 // been, should the mark come back in a failover.
 func (s *redisStore) settle(ctx context.Context, m mark) error {
-	h, err := s.read(ctx, m.routing)
+	h, _, err := s.read(ctx, m.routing)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -39,10 +40,11 @@ const (
 	liveSessions = `SELECT s.id, s.subject, u.roles, u.epoch, s.label, s.user_agent, s.address, s.amr, s.acr, s.auth_time,
 			s.created_at, s.last_used_at, s.idle_expires_at, g.refreshed_at, g.idle_expires_at, g.user_agent, g.address,
 			g.client_id
-		FROM sessions s
+		FROM (SELECT COALESCE(CAST($1 AS BIGINT), (SELECT now FROM session_clock)) AS now) AS c
+		JOIN sessions s ON s.expires_at > c.now
 		JOIN session_subjects u ON u.subject = s.subject
-		LEFT JOIN session_grants g ON g.session_id = s.id AND g.status = 'live' AND g.idle_expires_at > $1
-		WHERE s.subject = $2 AND s.ended_at = 0 AND s.expires_at > $1`
+		LEFT JOIN session_grants g ON g.session_id = s.id AND g.status = 'live' AND g.idle_expires_at > c.now
+		WHERE s.subject = $2 AND s.ended_at = 0 AND (g.id IS NOT NULL OR s.idle_expires_at > c.now)`
 )
 
 func (s sqlStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error) {
@@ -52,7 +54,7 @@ func (s sqlStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, e
 	if err != nil {
 		return nil, err
 	}
-	if err := o.admit(p); err != nil {
+	if err := o.admit(s.cfg, p); err != nil {
 		return nil, err
 	}
 	full, err := s.open(ctx, tx, o)
@@ -75,7 +77,7 @@ func (s sqlStore) open(ctx context.Context, tx sqldb.Tx, o *opening) (full bool,
 
 // makeRoom ends the least recently used sessions until one more fits below the limits, or reports that it is to be refused.
 func (s sqlStore) makeRoom(ctx context.Context, tx sqldb.Tx, o *opening) (full bool, err error) {
-	live, err := s.liveIn(ctx, tx, o.start.Subject, o.now)
+	live, err := s.liveIn(ctx, tx, o.start.Subject, sqldb.Micros(o.now))
 	if err != nil {
 		return false, err
 	}
@@ -99,7 +101,7 @@ func (s sqlStore) insert(ctx context.Context, tx sqldb.Tx, o *opening) error {
 	}
 	one, start := o.session, o.start
 	_, err := tx.ExecContext(ctx, insertSession, one.ID, start.Subject, start.Device.Label, start.Device.UserAgent,
-		addressText(start.Device.Address), encodeList(start.AMR), start.ACR, sqldb.Micros(start.AuthTime), sqldb.Micros(o.now),
+		addressText(start.Device.Address), encodeList(start.AMR), start.ACR, sqldb.Micros(one.AuthTime), sqldb.Micros(o.now),
 		cookieHash, sqldb.Micros(cookieIdle), sqldb.Micros(o.end), purgeAt(o.idle))
 	if err != nil || start.Page {
 		return err
@@ -112,15 +114,16 @@ func (s sqlStore) insert(ctx context.Context, tx sqldb.Tx, o *opening) error {
 }
 
 func (s sqlStore) live(ctx context.Context, subject string) ([]Session, error) {
-	live, err := s.liveIn(ctx, s.deps.DB.Reader(), subject, s.deps.Clock())
+	live, err := s.liveIn(ctx, s.deps.DB.Reader(), subject, s.deps.told())
 	if err == nil && len(live) == 0 {
 		err = errUnknown
 	}
 	return live, err
 }
 
-func (s sqlStore) liveIn(ctx context.Context, q sqldb.Queryer, subject string, now time.Time) ([]Session, error) {
-	rows, err := sqldb.All(ctx, q, scanLive, liveSessions, sqldb.Micros(now), subject)
+// liveIn returns the sessions that are live at a time in microseconds; nil is now.
+func (s sqlStore) liveIn(ctx context.Context, q sqldb.Queryer, subject string, at any) ([]Session, error) {
+	rows, err := sqldb.All(ctx, q, scanLive, liveSessions, at, subject)
 	if err != nil {
 		return nil, err
 	}
@@ -137,12 +140,7 @@ func (s sqlStore) liveIn(ctx context.Context, q sqldb.Queryer, subject string, n
 		}
 		byID[row.ID] = row
 	}
-	var live []Session
-	for _, one := range byID {
-		if one.ExpiresAt.After(now) {
-			live = append(live, one)
-		}
-	}
+	live := slices.Collect(maps.Values(byID))
 	sortByUse(live)
 	return live, nil
 }
@@ -232,7 +230,8 @@ func (s sqlStore) endTx(ctx context.Context, tx sqldb.Tx, e ending) error {
 
 // endIn ends sessions and their grants, and writes the revocations that the caller adds to the set once tx has committed.
 func (s sqlStore) endIn(ctx context.Context, tx sqldb.Tx, e ending) (int, []auth.Revocation, error) {
-	if _, err := s.lockSubject(ctx, tx, e.subject, nil); err != nil {
+	p, err := s.lockSubject(ctx, tx, e.subject, nil)
+	if err != nil {
 		return 0, nil, err
 	}
 	if e.only == "" { // also for a sign-in that was decided in another store and is on its way here
@@ -240,8 +239,7 @@ func (s sqlStore) endIn(ctx context.Context, tx sqldb.Tx, e ending) (int, []auth
 			return 0, nil, err
 		}
 	}
-	now := s.deps.Clock()
-	args := []any{sqldb.Micros(now), string(e.reason), sqldb.Micros(now.Add(keepEnded)), e.subject, e.only, e.keep}
+	args := []any{sqldb.Micros(p.now), string(e.reason), sqldb.Micros(p.now.Add(keepEnded)), e.subject, e.only, e.keep}
 	ids, err := sqldb.All(ctx, tx, scanString, endSessions, args...)
 	if err != nil || len(ids) == 0 {
 		return 0, nil, err

@@ -10,9 +10,10 @@ import (
 
 const (
 	findBrowser = `SELECT s.subject, u.roles, u.epoch, s.label, s.user_agent, s.address, s.amr, s.acr, s.auth_time, s.created_at,
-			s.last_used_at, s.idle_expires_at, s.cookie_hash, s.ended_at <> 0, s.end_reason
+			s.last_used_at, s.idle_expires_at, s.cookie_hash, s.ended_at <> 0, s.end_reason,
+			COALESCE(CAST($1 AS BIGINT), (SELECT now FROM session_clock))
 		FROM sessions s JOIN session_subjects u ON u.subject = s.subject
-		WHERE s.id = $1`
+		WHERE s.id = $2`
 
 	slideBrowser = `UPDATE sessions SET last_used_at = $1, purge_at = $2,
 			idle_expires_at = CASE WHEN expires_at < $3 THEN expires_at ELSE $3 END
@@ -33,7 +34,7 @@ const (
 )
 
 func (s sqlStore) page(ctx context.Context, c cookie) (Session, error) {
-	b, err := sqldb.One(ctx, s.deps.DB.Reader(), scanBrowser, findBrowser, c.session.String())
+	b, err := sqldb.One(ctx, s.deps.DB.Reader(), scanBrowser, findBrowser, s.deps.told(), c.session.String())
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return Session{}, errUnknown
 	}
@@ -41,16 +42,15 @@ func (s sqlStore) page(ctx context.Context, c cookie) (Session, error) {
 		return Session{}, unavailable(err)
 	}
 	b.session.ID = c.session.String()
-	now := s.deps.Clock()
 	switch {
 	case !c.matches(b.cookieHash):
 		return Session{}, ErrInvalidCookie
 	case b.ended:
 		return Session{}, b.endReason.ended()
-	case !b.session.ExpiresAt.After(now):
+	case !b.session.ExpiresAt.After(b.now):
 		return Session{}, ErrInvalidCookie
-	case now.Sub(b.session.LastUsedAt) >= slideEvery:
-		s.slide(ctx, b.session.ID, now)
+	case b.now.Sub(b.session.LastUsedAt) >= slideEvery:
+		s.slide(ctx, b.session.ID, b.now)
 	}
 	return b.session, nil
 }
@@ -73,7 +73,7 @@ func (s sqlStore) prove(ctx context.Context, tx sqldb.Tx, p *proof) (finish, err
 		return nil, err
 	}
 	p.cookie = newCookie(person.routing, p.id)
-	now := sqldb.Micros(p.now)
+	now := sqldb.Micros(person.now)
 	p.hasCookie, err = sqldb.One(ctx, tx, func(r sqldb.Row) (has bool, err error) {
 		err = r.Scan(&has)
 		return has, err
@@ -94,6 +94,7 @@ type browser struct {
 	cookieHash []byte
 	ended      bool
 	endReason  Reason
+	now        time.Time
 }
 
 func scanBrowser(r sqldb.Row) (b browser, err error) {
@@ -101,13 +102,15 @@ func scanBrowser(r sqldb.Row) (b browser, err error) {
 		roles                         *string
 		address, amr                  string
 		authTime, created, used, idle int64
+		now                           int64
 	)
 	one := &b.session
 	err = r.Scan(&one.Subject, &roles, &one.Epoch, &one.Device.Label, &one.Device.UserAgent, &address, &amr, &one.ACR, &authTime,
-		&created, &used, &idle, &b.cookieHash, &b.ended, &b.endReason)
+		&created, &used, &idle, &b.cookieHash, &b.ended, &b.endReason, &now)
 	if err != nil {
 		return browser{}, err
 	}
 	one.AuthTime, one.CreatedAt, one.LastUsedAt, one.ExpiresAt = sqldb.Time(authTime), sqldb.Time(created), sqldb.Time(used), sqldb.Time(idle)
+	b.now = sqldb.Time(now)
 	return b, one.decode(roles, address, amr)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -12,51 +13,51 @@ import (
 
 // rotateGrant decides what a presented token is worth and acts on it, in one statement on one row: of two requests at once
 // the second is decided on what the first has left, on SQLite because there is one writer, on PostgreSQL because READ
-// COMMITTED re-evaluates the row it had to wait for. See Refresh for the cases. Of the hashes the first half counts, which is
-// what Redis keeps of them: a grant that has come from there has no more.
+// COMMITTED re-evaluates the row it had to wait for. See Refresh for the cases. A grant that has come from Redis has an id of its own
+// kind (grantAlias), and of the hashes their beginnings, as Redis keeps them.
 const rotateGrant = `UPDATE session_grants SET
 	(outcome, status, end_reason, ended_at, generation, current_hash, previous_hash, successor_sealed, window_until,
 		idle_expires_at, purge_at, refreshed_at, issued_epoch, address, user_agent) = (
 	SELECT v.outcome,
 		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE status END,
 		CASE WHEN v.outcome = 'theft' THEN 'theft' ELSE end_reason END,
-		CASE WHEN v.outcome = 'theft' THEN $1 ELSE ended_at END,
-		CASE WHEN v.accepted THEN $2 + 1 ELSE generation END,
-		CASE WHEN v.accepted THEN $3 ELSE current_hash END,
-		CASE WHEN v.accepted THEN $4 ELSE previous_hash END,
-		CASE WHEN v.accepted THEN $5 ELSE successor_sealed END,
-		CASE WHEN v.accepted THEN $6 ELSE window_until END,
-		CASE WHEN v.accepted THEN CASE WHEN expires_at < $7 THEN expires_at ELSE $7 END ELSE idle_expires_at END,
-		CASE WHEN v.accepted THEN $8 ELSE purge_at END,
-		CASE WHEN v.accepted THEN $1 ELSE refreshed_at END,
+		CASE WHEN v.outcome = 'theft' THEN v.now ELSE ended_at END,
+		CASE WHEN v.accepted THEN $1 + 1 ELSE generation END,
+		CASE WHEN v.accepted THEN $2 ELSE current_hash END,
+		CASE WHEN v.accepted THEN $3 ELSE previous_hash END,
+		CASE WHEN v.accepted THEN $4 ELSE successor_sealed END,
+		CASE WHEN v.accepted THEN v.now + $5 ELSE window_until END,
+		CASE WHEN v.accepted THEN CASE WHEN expires_at < v.idle THEN expires_at ELSE v.idle END ELSE idle_expires_at END,
+		CASE WHEN v.accepted THEN (v.idle / 86400000000 + 1) * 86400000000 ELSE purge_at END,
+		CASE WHEN v.accepted THEN v.now ELSE refreshed_at END,
 		CASE WHEN v.accepted THEN epoch ELSE issued_epoch END,
-		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $9 ELSE address END,
-		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $10 ELSE user_agent END
+		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $6 ELSE address END,
+		CASE WHEN v.accepted OR v.outcome = 'theft' THEN $7 ELSE user_agent END
 	FROM (
-		SELECT d.outcome, d.outcome IN ('rotated', 'reissued', 'ahead') AS accepted
+		SELECT d.now, d.now + $8 AS idle, d.outcome, d.outcome IN ('rotated', 'reissued', 'ahead') AS accepted
 		FROM (
-			SELECT CASE
+			SELECT c.now, CASE
 				WHEN status <> 'live' THEN 'ended'
-				WHEN idle_expires_at <= $1 OR expires_at <= $1 THEN 'expired'
-				WHEN substr(current_hash, 1, 16) = $11 AND refreshed_at > $12 AND issued_epoch = epoch THEN CAST($13 AS TEXT)
-				WHEN substr(current_hash, 1, 16) = $11 THEN 'rotated'
-				WHEN substr(previous_hash, 1, 16) = $11 AND window_until > $1 THEN 'repeated'
-				WHEN substr(previous_hash, 1, 16) = $11 THEN CAST($14 AS TEXT)
-				WHEN generation < $2 THEN 'ahead'
+				WHEN idle_expires_at <= c.now OR expires_at <= c.now THEN 'expired'
+				WHEN substr(current_hash, 1, 12) = $9 AND refreshed_at > c.now - $10 AND issued_epoch = epoch THEN CAST($11 AS TEXT)
+				WHEN substr(current_hash, 1, 12) = $9 THEN 'rotated'
+				WHEN substr(previous_hash, 1, 12) = $9 AND window_until > c.now THEN 'repeated'
+				WHEN substr(previous_hash, 1, 12) = $9 THEN CAST($12 AS TEXT)
+				WHEN generation < $1 THEN 'ahead'
 				ELSE 'theft'
 			END AS outcome
+			FROM (SELECT COALESCE(CAST($13 AS BIGINT), (SELECT now FROM session_clock)) AS now) AS c
 		) AS d
 	) AS v)
-	WHERE id = $15
+	WHERE id IN ($14, $15)
 	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
-		successor_sealed, idle_expires_at`
+		current_hash, successor_sealed, idle_expires_at - COALESCE(CAST($13 AS BIGINT), (SELECT now FROM session_clock))`
 
 func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
-	idle := r.now.Add(s.cfg.Idle)
-	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, sqldb.Micros(r.now), r.presented.generation,
-		r.next.hash(), r.presented.hash(), r.sealed, sqldb.Micros(r.now.Add(s.cfg.Window)), sqldb.Micros(idle), purgeAt(idle),
-		addressText(r.device.Address), cleanUserAgent(r.device.UserAgent), r.presented.hash()[:shortHash],
-		sqldb.Micros(r.now.Add(-r.age)), string(r.early), string(r.lost), r.presented.grant.String())
+	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, r.presented.generation, r.next.hash(),
+		r.presented.hash(), r.sealed, s.cfg.Window.Microseconds(), addressText(r.device.Address),
+		cleanUserAgent(r.device.UserAgent), s.cfg.Idle.Microseconds(), r.presented.hash()[:tokenHash], r.age.Microseconds(),
+		string(r.early), string(r.lost), s.deps.told(), r.presented.grant.String(), grantAlias(r.presented.session, r.presented.grant).String())
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return s.ended(ctx, r.presented)
 	}
@@ -82,11 +83,11 @@ func scanDecision(r sqldb.Row) (decision, error) {
 	var (
 		d                    decision
 		audience, roles, amr string
-		authTime, idle       int64
+		authTime, lasts      int64
 	)
 	g := &d.grant
 	err := r.Scan(&d.outcome, &d.reason, &g.SessionID, &g.Subject, &g.ClientID, &g.Scope, &audience, &roles, &g.Epoch, &authTime,
-		&g.ACR, &amr, &d.sealed, &idle)
+		&g.ACR, &amr, &d.current, &d.sealed, &lasts)
 	if err != nil {
 		return decision{}, err
 	}
@@ -99,14 +100,14 @@ func scanDecision(r sqldb.Row) (decision, error) {
 		}
 	}
 	d.unsettled = d.outcome == wasTheft
-	g.AuthTime, d.expiresAt = sqldb.Time(authTime), sqldb.Time(idle)
+	g.AuthTime, d.lasts = sqldb.Time(authTime), time.Duration(lasts)*time.Microsecond
 	return d, nil
 }
 
 // The statement that finds a theft marks the grant, and from then on its tokens are refused: the mark is the durable intent.
 // Everything else follows in one transaction, at once or, if the process dies in between, by any node's housekeeping.
 const (
-	settleGrant = `UPDATE session_grants SET status = 'ended' WHERE id = $1 AND status = 'theft'
+	settleGrant = `UPDATE session_grants SET status = 'ended' WHERE id IN ($1, $2) AND status = 'theft'
 		RETURNING session_id, client_id, address, user_agent, ended_at`
 	listThefts = `SELECT id, subject FROM session_grants WHERE status = 'theft' ORDER BY id LIMIT 100`
 )
@@ -134,7 +135,7 @@ func (s sqlStore) settle(ctx context.Context, m mark) error {
 		if _, err := s.lockSubject(ctx, tx, m.subject, nil); err != nil {
 			return err
 		}
-		t, err := sqldb.One(ctx, tx, scanTheft, settleGrant, m.grant.String())
+		t, err := sqldb.One(ctx, tx, scanTheft, settleGrant, m.grant.String(), m.alias.String())
 		if errors.Is(err, sqldb.ErrNotFound) {
 			return nil
 		}

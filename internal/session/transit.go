@@ -38,14 +38,16 @@ type transit struct {
 }
 
 const (
-	raiseMove   = `UPDATE session_subjects SET seq = seq + 1, home = $1 WHERE subject = $2 RETURNING ` + personColumns
+	raiseMove = `UPDATE session_subjects SET seq = seq + 1, home = $1 WHERE subject = $2 
+		RETURNING ` + personColumns + `COALESCE(CAST($3 AS BIGINT), (SELECT now FROM session_clock))`
 	addTransit  = `INSERT INTO session_transits (subject, number, target, payload, arrived, created_at) VALUES ($1, $2, $3, $4, 0, $5)`
 	markArrived = `UPDATE session_transits SET arrived = 1 WHERE subject = $1 AND number = $2 AND arrived = 0`
 	dropTransit = `DELETE FROM session_transits WHERE subject = $1 AND number = $2`
 	findTransit = `SELECT t.subject, u.routing, t.number, t.target, u.seq, u.ended_seq, t.payload
 		FROM session_transits t JOIN session_subjects u ON u.subject = t.subject `
-	oneTransit   = findTransit + `WHERE t.subject = $1`
-	oldTransits  = findTransit + `WHERE t.created_at <= $1 AND t.subject > $2 ORDER BY t.subject LIMIT $3`
+	oneTransit  = findTransit + `WHERE t.subject = $1`
+	oldTransits = findTransit + `WHERE t.subject > $1
+		AND t.created_at <= COALESCE(CAST($2 AS BIGINT), (SELECT now FROM session_clock)) - $3 ORDER BY t.subject LIMIT $4`
 	countArrival = `UPDATE session_moves SET people = people + $1, sessions = sessions + $2, skipped = skipped + $3
 		WHERE id = 1 AND target = $4 AND finished_at = 0`
 	pendingOf = `SELECT count(*) FROM session_intents WHERE subject = $1 AND applied_at = 0`
@@ -79,12 +81,13 @@ const strays = 5 * time.Second
 
 // completeStragglers completes moves whose mover has died.
 func (s *homes) completeStragglers(ctx context.Context) error {
-	return s.completeAll(ctx, s.deps.Clock().Add(-strays))
+	return s.completeAll(ctx, strays)
 }
 
-func (s *homes) completeAll(ctx context.Context, departedBefore time.Time) error {
+// completeAll brings everybody home who has been under way for so long.
+func (s *homes) completeAll(ctx context.Context, since time.Duration) error {
 	for after := ""; ; {
-		list, err := sqldb.All(ctx, s.deps.DB.Reader(), scanTransit, oldTransits, sqldb.Micros(departedBefore), after, applyBatch)
+		list, err := sqldb.All(ctx, s.deps.DB.Reader(), scanTransit, oldTransits, after, s.deps.told(), since.Microseconds(), applyBatch)
 		if err != nil || len(list) == 0 {
 			return err
 		}
@@ -137,7 +140,7 @@ func (s *homes) adopt(ctx context.Context, people []transit) error {
 		for _, one := range fields {
 			args = append(args, string(one))
 		}
-		_, err := s.redis.exec(ctx, adoptScript, t.routing, s.deps.Clock(), args...)
+		_, err := s.redis.exec(ctx, adoptScript, t.routing, args...)
 		return err
 	})
 	if err != nil {
@@ -178,7 +181,7 @@ func (s *homes) leaveRedis(ctx context.Context, people []transit) error {
 	}
 	stale := make([]bool, len(people))
 	err := eachIndex(len(people), func(i int) error {
-		answer, err := s.redis.exec(ctx, freezeScript, people[i].routing, s.deps.Clock(), number(people[i].number))
+		answer, err := s.redis.exec(ctx, freezeScript, people[i].routing, number(people[i].number))
 		stale[i] = err == nil && answer[0] == "stale"
 		return err
 	})
@@ -203,7 +206,7 @@ func (s *homes) leaveRedis(ctx context.Context, people []transit) error {
 		return err
 	}
 	err = each(frozen, func(t transit) error {
-		_, err := s.redis.exec(ctx, leaveScript, t.routing, s.deps.Clock(), number(t.number))
+		_, err := s.redis.exec(ctx, leaveScript, t.routing, number(t.number))
 		return err
 	})
 	if err != nil {
@@ -272,7 +275,7 @@ func (s *homes) settleIn(ctx context.Context, tx sqldb.Tx, l luggage, p person) 
 	if err := s.sql.put(ctx, tx, l.subject, p, l.baggage); err != nil {
 		return false, err
 	}
-	_, err = tx.ExecContext(ctx, raiseMove, string(InSQL), l.subject)
+	_, err = s.raise(ctx, tx, l.subject, InSQL)
 	return true, err
 }
 
@@ -288,7 +291,7 @@ func (s *homes) collect(ctx context.Context, t transit) (luggage, error) {
 		if err != nil {
 			return luggage{}, err
 		}
-		h, err := s.redis.read(ctx, t.routing)
+		h, now, err := s.redis.read(ctx, t.routing)
 		if err != nil {
 			return luggage{}, err
 		}
@@ -299,7 +302,7 @@ func (s *homes) collect(ctx context.Context, t transit) (luggage, error) {
 		if len(marks) == 0 && pending == 0 {
 			b, err := h.baggage()
 			if err == nil {
-				b.pack(s.deps.Clock())
+				b.pack(now)
 			}
 			return luggage{t, b}, err
 		}
@@ -312,26 +315,30 @@ func (s *homes) collect(ctx context.Context, t transit) (luggage, error) {
 
 // departFromSQL takes somebody out of SQL. Who had nothing there, and has never been in Redis, is not under way but there at once.
 func (s *homes) departFromSQL(ctx context.Context, tx sqldb.Tx, subject string) (t transit, sessions int64, err error) {
-	if _, err := s.sql.lockSubject(ctx, tx, subject, nil); err != nil {
-		return transit{}, 0, err
-	}
-	b, err := s.sql.take(ctx, tx, subject)
+	p, err := s.sql.lockSubject(ctx, tx, subject, nil)
 	if err != nil {
 		return transit{}, 0, err
 	}
-	p, err := sqldb.One(ctx, tx, scanPerson, raiseMove, string(InRedis), subject)
-	if err != nil || len(b.sessions) == 0 && p.seq == 1 {
+	b, err := s.sql.take(ctx, tx, subject, p.now)
+	if err != nil {
+		return transit{}, 0, err
+	}
+	if p, err = s.raise(ctx, tx, subject, InRedis); err != nil || len(b.sessions) == 0 && p.seq == 1 {
+		return transit{}, 0, err
+	}
+	h, err := b.hash(subject, p)
+	if err != nil {
 		return transit{}, 0, err
 	}
 	var fields [][]byte
-	for field, value := range b.hash(subject, p) {
+	for field, value := range h {
 		fields = append(fields, []byte(field), []byte(value))
 	}
 	t = transit{subject: subject, routing: p.routing, number: p.seq, seq: p.seq, ended: p.ended, target: InRedis}
 	if t.payload, err = json.Marshal(fields); err != nil {
 		return transit{}, 0, err
 	}
-	return t, b.living(), s.addTransit(ctx, tx, t)
+	return t, b.living(), s.addTransit(ctx, tx, t, p.now)
 }
 
 // departFromRedis notes that somebody is about to leave Redis. Who is under way already is errUnknown.
@@ -346,16 +353,21 @@ func (s *homes) departFromRedis(ctx context.Context, tx sqldb.Tx, subject string
 	if is.transit {
 		return transit{}, errUnknown
 	}
-	p, err := sqldb.One(ctx, tx, scanPerson, raiseMove, string(InRedis), subject)
+	p, err := s.raise(ctx, tx, subject, InRedis)
 	if err != nil {
 		return transit{}, err
 	}
 	t = transit{subject: subject, routing: p.routing, number: p.seq, seq: p.seq, ended: p.ended, target: InSQL}
-	return t, s.addTransit(ctx, tx, t)
+	return t, s.addTransit(ctx, tx, t, p.now)
 }
 
-func (s *homes) addTransit(ctx context.Context, tx sqldb.Tx, t transit) error {
-	_, err := tx.ExecContext(ctx, addTransit, t.subject, t.number, string(t.target), t.payload, sqldb.Micros(s.deps.Clock()))
+// raise counts a step of somebody who is locked, and says where the person lives from now on.
+func (s *homes) raise(ctx context.Context, tx sqldb.Tx, subject string, home Store) (person, error) {
+	return sqldb.One(ctx, tx, scanPerson, raiseMove, string(home), subject, s.deps.told())
+}
+
+func (s *homes) addTransit(ctx context.Context, tx sqldb.Tx, t transit, now time.Time) error {
+	_, err := tx.ExecContext(ctx, addTransit, t.subject, t.number, string(t.target), t.payload, sqldb.Micros(now))
 	return err
 }
 

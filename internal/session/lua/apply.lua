@@ -1,13 +1,13 @@
 -- Carries out an intent. Doing so again, or after a later one, changes nothing.
-local seq, kind, roles, epoch, id, reason = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local seq, kind, roles, epoch = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5] -- roles: '' for as they are, else = and them
+local id, reason = ARGV[6], ARGV[7]
 local keep = now + tonumber(ARGV[8])
 
 local h = all()
 if h.m and not h.u then return {} end -- gone
-local applied, ended_all = 0, 0
-if h.f then applied, ended_all = unpack4(h.f, 1), unpack4(h.f, 5) end
+local applied, ended_all = floors(h)
 if seq >= applied then
-  if roles ~= '' then set(h, 'r', roles) end
+  if roles ~= '' then set(h, 'r', roles:sub(2)) end
   set(h, 'e', epoch)
 end
 if kind == 'end_all' then ended_all = math.max(ended_all, seq) end
@@ -17,7 +17,8 @@ set(h, 'f', struct.pack('>I4I4', math.max(applied, seq), ended_all) .. pack(keep
 local ended = {}
 if kind == 'end_all' then
   for _, f in ipairs(fields(h, 's')) do
-    if f:sub(2) ~= id and alive(h[f]) and unpack4(h[f], 3) < seq then
+    local v = h[f]
+    if f:sub(2) ~= id and alive(v) and select(2, struct.unpack(SESSION, v, 2)) < seq then
       end_session(h, f:sub(2), reason)
       ended[#ended + 1] = f:sub(2)
     end
@@ -28,11 +29,7 @@ elseif kind == 'end_one' then
     ended[1] = id
   end
 elseif kind == 'end_grant' then
-  local g = h['g' .. id]
-  if alive(g) then
-    drop_grant(h, id)
-    set(h, 'g' .. id, 'E' .. pack(now) .. pack(math.min(now + KEEP, unpack7(g, 9))) .. g:sub(37, 52) .. reason)
-  end
+  if alive(h['g' .. short(id)]) then end_grant(h, id, reason) end
 end
 local settled = ARGV[9]
 if settled ~= '' and h['p' .. settled] then

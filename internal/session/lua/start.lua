@@ -1,18 +1,19 @@
 -- Brings a session to life, unless all sessions have been ended since its sign-in was decided. When there are too many, the
 -- least recently used end.
 local seq, subject, roles, epoch = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
-local session, s, device, cookie = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local grant, g, hash = ARGV[10], ARGV[11], ARGV[12] -- then, by threes, the limits: about what, how many, evict or refuse
+local session, class, tail, device = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local idle, lifetime, auth = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]) -- nil: now
+local cookie = ARGV[13]
+local grant, grant_tail, hash = ARGV[14], ARGV[15], ARGV[16] -- then, by threes, the limits: about what, how many, evict or refuse
 
 local h = all()
 if h.m then return {'unknown'} end
-local applied, ended_all = 0, 0
-if h.f then applied, ended_all = unpack4(h.f, 1), unpack4(h.f, 5) end
+local applied, ended_all = floors(h)
 if seq < ended_all then return {'overtaken'} end
 
 local live = sweep(h)
 local excess = {}
-for i = 13, #ARGV, 3 do
+for i = 17, #ARGV, 3 do
   local about, most, counted = ARGV[i], tonumber(ARGV[i + 1]), {}
   for _, one in ipairs(live) do
     local client = one.value:sub(42):match('^%Z*%z(%Z*)%z')
@@ -33,15 +34,17 @@ if seq >= applied or not h.r then
   h.r = roles
   if epoch ~= '0' or h.e then h.e = epoch end
 end
+local lasts, ends = now + idle, now + lifetime
+auth = auth or now
 set(h, 'u', subject) -- all of the person again: the key may have had nothing that lasts, and be gone
 set(h, 'r', h.r)
 if h.e then set(h, 'e', h.e) end
-set(h, 's' .. session, s)
-set(h, 'd' .. session, device)
-if cookie ~= '' then set(h, 'k' .. session, cookie) end
+set(h, 's' .. session, 'L' .. struct.pack(SESSION, class, seq, now, lasts, ends, auth, now) .. tail)
+set(h, 'd' .. short(session), device)
+if cookie ~= '' then set(h, 'k' .. short(session), cookie .. pack(lasts)) end
 if grant ~= '' then
-  set(h, 'g' .. grant, g)
-  set(h, 'h' .. grant, hash)
+  set(h, 'g' .. short(grant), 'L' .. struct.pack(GRANT, 0, lasts, ends, now, auth, short(session), tonumber(epoch)) .. grant_tail)
+  set(h, 'h' .. short(grant), hash)
 end
-outlive(unpack7(s, 14))
-return {'started', h.p or '0'}
+outlive(lasts)
+return {'started', h.p or '0', text(now)}
