@@ -227,10 +227,11 @@ func (m *mover) depart(ctx context.Context, people []string) (departed []transit
 		if err != nil {
 			return err
 		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, errTurned)
+		n, err := res.RowsAffected()
+		if err == nil && n == 0 && len(departed)+int(empty) > 0 {
+			err = errTurned
 		}
-		return nil
+		return err
 	})
 	return departed, err
 }
