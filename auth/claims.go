@@ -2,9 +2,13 @@ package auth
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // Claims says who may do what, on whose behalf and until when. Claims that come from a [Verifier] are shared: treat
@@ -34,6 +38,19 @@ type Claims struct {
 	ClientEpoch int64
 }
 
+// HasScope reports whether scope is one of those that the token was given.
+func (c *Claims) HasScope(scope string) bool {
+	for s := range strings.FieldsSeq(c.Scope) {
+		if s == scope {
+			return true
+		}
+	}
+	return false
+}
+
+// HasRole reports whether role is one of the subject's when the token was issued.
+func (c *Claims) HasRole(role string) bool { return slices.Contains(c.Roles, role) }
+
 type contextKey struct{}
 
 // NewContext returns a context that carries c.
@@ -47,36 +64,175 @@ func FromContext(ctx context.Context) *Claims {
 	return c
 }
 
-// wireClaims is the payload of an access token (RFC 9068 section 2.2).
-type wireClaims struct {
-	jwt.RegisteredClaims
-	ClientID    string           `json:"client_id"`
-	Scope       string           `json:"scope"`
-	SessionID   string           `json:"sid"`
-	AuthTime    *jwt.NumericDate `json:"auth_time"`
-	ACR         string           `json:"acr"`
-	AMR         []string         `json:"amr"`
-	Roles       []string         `json:"roles"`
-	Epoch       int64            `json:"epoch"`
-	ClientEpoch int64            `json:"client_epoch"`
+// payload is what an access token says (RFC 9068 section 2.2), and what tells it from other tokens of other issuers.
+type payload struct {
+	claims    Claims
+	notBefore time.Time
+	foreign   foreign
+}
+
+// foreign is what issuers say that do not keep to RFC 9068. See [Config.Lenient].
+type foreign struct {
+	authorizedParty string // azp, cid or appid: the client, by other names
+	scopes          words  // scp: the scope, by another name
+	kind            string // typ or token_use: what kind of token it is, where its header does not tell
+	notAccess       string // a claim that access tokens never have
+	members         map[string]json.RawMessage
+}
+
+// parsePayload reads the claims of a token whose signature is right. Members of the object that keep is true for are kept as
+// they are.
+func parsePayload(document []byte, keep func(name string) bool) (*payload, error) {
+	p := &payload{foreign: foreign{members: map[string]json.RawMessage{}}}
+	err := members(document, func(name string, value json.RawMessage) error {
+		if keep != nil && keep(name) {
+			p.foreign.members[name] = value
+		}
+		return p.member(name, value)
+	})
+	return p, err
+}
+
+// member reads one claim. Those that are null are as good as absent, and unknown ones are left alone (RFC 7519 section 4).
+func (p *payload) member(name string, value json.RawMessage) error {
+	c, text := &p.claims, func(s *string) error { return json.Unmarshal(value, s) }
+	switch name {
+	case "iss":
+		return text(&c.Issuer)
+	case "sub":
+		return text(&c.Subject)
+	case "aud":
+		return json.Unmarshal(value, (*words)(&c.Audience))
+	case "client_id":
+		return text(&c.ClientID)
+	case "scope":
+		return text(&c.Scope)
+	case "sid":
+		return text(&c.SessionID)
+	case "jti":
+		return text(&c.ID)
+	case "iat":
+		return date(value, &c.IssuedAt)
+	case "exp":
+		return date(value, &c.ExpiresAt)
+	case "nbf":
+		return date(value, &p.notBefore)
+	case "auth_time":
+		return date(value, &c.AuthTime)
+	case "acr":
+		return text(&c.ACR)
+	case "amr":
+		return json.Unmarshal(value, &c.AMR)
+	case "roles":
+		return json.Unmarshal(value, (*words)(&c.Roles))
+	case "epoch":
+		return json.Unmarshal(value, &c.Epoch)
+	case "client_epoch":
+		return json.Unmarshal(value, &c.ClientEpoch)
+	}
+	return p.foreign.member(name, value)
+}
+
+// member reads what only other issuers write. What has another shape there than expected is no fault: it is not for us.
+func (f *foreign) member(name string, value json.RawMessage) error {
+	switch name {
+	case "azp", "cid", "appid":
+		_ = json.Unmarshal(value, &f.authorizedParty)
+	case "scp":
+		_ = json.Unmarshal(value, &f.scopes)
+	case "typ", "token_use":
+		_ = json.Unmarshal(value, &f.kind)
+	case "nonce", "at_hash", "c_hash", "s_hash", "events", "htm":
+		f.notAccess = name
+	}
+	return nil
 }
 
 // complete reports whether every claim that RFC 9068 section 2.2 requires, and this package relies on, is there.
-func (w *wireClaims) complete() bool {
-	return w.Issuer != "" && w.Subject != "" && w.ClientID != "" && len(w.Audience) > 0 &&
-		w.IssuedAt != nil && w.ExpiresAt != nil
+func (p *payload) complete() bool {
+	c := &p.claims
+	return c.Issuer != "" && c.Subject != "" && c.ClientID != "" && len(c.Audience) > 0 &&
+		!c.IssuedAt.IsZero() && !c.ExpiresAt.IsZero()
 }
 
-func (w *wireClaims) claims(keyID string) *Claims {
-	c := &Claims{
-		Issuer: w.Issuer, Subject: w.Subject, Audience: w.Audience, ClientID: w.ClientID, Scope: w.Scope,
-		SessionID: w.SessionID, ID: w.ID, KeyID: keyID,
-		IssuedAt: w.IssuedAt.Time, ExpiresAt: w.ExpiresAt.Time,
-		ACR: w.ACR, AMR: w.AMR, Roles: w.Roles,
-		Epoch: w.Epoch, ClientEpoch: w.ClientEpoch,
+// words is a list of texts, or a single one (RFC 7519 section 4.1.3).
+type words []string
+
+func (w *words) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		var one string
+		err := json.Unmarshal(b, &one)
+		*w = words{one}
+		return err
 	}
-	if w.AuthTime != nil {
-		c.AuthTime = w.AuthTime.Time
+	return json.Unmarshal(b, (*[]string)(w))
+}
+
+// date reads a NumericDate (RFC 7519 section 2), to the second.
+func date(value json.RawMessage, t *time.Time) error {
+	var seconds *float64
+	if err := json.Unmarshal(value, &seconds); err != nil || seconds == nil {
+		return err
 	}
-	return c
+	const year10000 = 253402300800
+	if *seconds < 0 || *seconds >= year10000 || math.IsNaN(*seconds) {
+		return fmt.Errorf("%g is no date", *seconds)
+	}
+	*t = time.Unix(int64(*seconds), 0)
+	return nil
+}
+
+// adopt makes an access token of RFC 9068 out of what another issuer wrote, or says why it is none.
+func (p *payload) adopt(rolesClaim string) error {
+	if p.foreign.notAccess != "" {
+		return ErrType.wrap(fmt.Errorf("access tokens have no claim %q", p.foreign.notAccess))
+	}
+	switch strings.ToLower(p.foreign.kind) {
+	case "", "bearer", "access", "jwt", "at+jwt":
+	default: // Keycloak: ID, Refresh, Offline, Logout; Amazon Cognito: id
+		return ErrType.wrap(fmt.Errorf("a token of the kind %q", p.foreign.kind))
+	}
+	c := &p.claims
+	if c.ClientID == "" {
+		c.ClientID = p.foreign.authorizedParty
+	}
+	if c.ClientID == "" {
+		c.ClientID = c.Subject
+	}
+	if c.Scope == "" {
+		c.Scope = strings.Join(p.foreign.scopes, " ")
+	}
+	if c.IssuedAt.IsZero() {
+		c.IssuedAt = p.notBefore
+	}
+	if c.IssuedAt.IsZero() && !c.ExpiresAt.IsZero() {
+		c.IssuedAt = time.Unix(0, 0)
+	}
+	if rolesClaim != "" {
+		return p.adoptRoles(strings.Split(rolesClaim, "."))
+	}
+	return nil
+}
+
+// adoptRoles follows the path to a list of roles, such as realm_access, roles.
+func (p *payload) adoptRoles(path []string) error {
+	p.claims.Roles = nil
+	value, there := p.foreign.members[path[0]]
+	for _, name := range path[1:] {
+		if !there {
+			return nil
+		}
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal(value, &object); err != nil {
+			return ErrMalformed.wrap(errors.New("the roles are not where they should be"))
+		}
+		value, there = object[name]
+	}
+	if !there {
+		return nil
+	}
+	if err := json.Unmarshal(value, (*words)(&p.claims.Roles)); err != nil {
+		return ErrMalformed.wrap(fmt.Errorf("roles: %w", err))
+	}
+	return nil
 }

@@ -18,6 +18,7 @@ type Error struct {
 	oauth       string // "error" of RFC 6750 section 3.1 or RFC 9470 section 3; empty: no token was sent
 	description string // printable ASCII without quote and backslash (RFC 6750 section 3)
 	maxAge      time.Duration
+	scope       string
 	cause       error
 }
 
@@ -25,6 +26,7 @@ const (
 	invalidRequest = "invalid_request"
 	invalidToken   = "invalid_token"
 	stepUp         = "insufficient_user_authentication"
+	tooLittle      = "insufficient_scope"
 )
 
 // The reasons for which a request is refused.
@@ -56,6 +58,16 @@ var (
 	ErrRevoked = refusal("auth.revoked", invalidToken, "The access token has been revoked.")
 	// ErrStepUp: the sign-in is too long ago for what is asked. See [RequireRecent].
 	ErrStepUp = refusal("auth.step_up", stepUp, "A more recent sign-in is needed.")
+	// ErrScope: the token was not given what is asked for. See [RequireScope].
+	ErrScope = &Error{code: "auth.scope", status: http.StatusForbidden, oauth: tooLittle,
+		description: "The access token has not the scope that is needed."}
+	// ErrRole: the person, or the client, has none of the roles that may do this. See [RequireRole].
+	ErrRole = &Error{code: "auth.role", status: http.StatusForbidden, oauth: tooLittle,
+		description: "None of the token's roles may do this."}
+	// ErrStale: what was revoked lately is not known here, and the operation is one for which that matters. The token may be good,
+	// and another would not help: the answer is 503, and clients keep their token and try again. See [Verifier.RequireFresh].
+	ErrStale = &Error{code: "auth.stale", status: http.StatusServiceUnavailable,
+		description: "What has been revoked is not known here at the moment. Try again shortly."}
 	// ErrKeysUnavailable: the issuer's keys have never been loaded, so nothing can be said about the token. It is
 	// the verifier's fault, not the token's: the answer is 503, and clients keep their token.
 	ErrKeysUnavailable = &Error{code: "auth.keys_unavailable", status: http.StatusServiceUnavailable,
@@ -113,17 +125,8 @@ func Challenge(err error) (status int, header, code string) {
 	if e.oauth == stepUp {
 		header += `, max_age="` + strconv.FormatInt(int64(e.maxAge/time.Second), 10) + `"`
 	}
-	return e.status, header, e.code
-}
-
-// RequireRecent returns nil when the person behind c proved who they are within maxAge before now, and otherwise an
-// error that is [ErrStepUp] and whose challenge tells the client which maximum age to ask the issuer for (RFC 9470
-// section 3). A token without auth_time is never recent. maxAge has a resolution of one second.
-func RequireRecent(c *Claims, maxAge time.Duration, now time.Time) error {
-	if c != nil && !c.AuthTime.IsZero() && now.Sub(c.AuthTime) <= maxAge {
-		return nil
+	if e.scope != "" {
+		header += `, scope="` + e.scope + `"`
 	}
-	e := *ErrStepUp
-	e.maxAge = maxAge
-	return &e
+	return e.status, header, e.code
 }

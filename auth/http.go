@@ -2,6 +2,7 @@ package auth
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 )
@@ -9,7 +10,16 @@ import (
 // Token returns the bearer token of the Authorization header (RFC 6750 section 2.1): [ErrMissing] when there is none,
 // [ErrRequest] when there is more than one or it is not a token. Tokens in the address or the body are not looked at.
 func Token(r *http.Request) (string, error) {
-	headers := r.Header.Values("Authorization")
+	token, err := credentials(r)
+	if err == nil && !isToken68(token) {
+		return "", ErrRequest
+	}
+	return token, err
+}
+
+// credentials returns what is sent as a bearer token, whatever it looks like.
+func credentials(r *http.Request) (string, error) {
+	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
 		return "", ErrMissing
 	}
@@ -20,20 +30,20 @@ func Token(r *http.Request) (string, error) {
 	if !strings.EqualFold(scheme, "Bearer") {
 		return "", ErrMissing
 	}
-	token = strings.Trim(token, " ")
-	if !isToken68(token) {
-		return "", ErrRequest
-	}
-	return token, nil
+	return strings.Trim(token, " "), nil
 }
 
 // VerifyRequest is [Verifier.Verify] for the token of a request. What a request must bring besides the token is checked here.
 func (v *Verifier) VerifyRequest(r *http.Request) (*Claims, error) {
-	token, err := Token(r)
+	token, err := credentials(r)
 	if err != nil {
 		return nil, err
 	}
-	return v.Verify(r.Context(), token)
+	claims, err := v.Verify(r.Context(), token)
+	if err != nil && !isToken68(token) { // looked at last: a token that was verified before has the alphabet of one
+		return nil, ErrRequest
+	}
+	return claims, err
 }
 
 // isToken68 reports whether s has the syntax of b64token (RFC 6750 section 2.1).
@@ -70,7 +80,7 @@ func refuse(w http.ResponseWriter, err error) {
 		Detail string `json:"detail,omitempty"`
 		Code   string `json:"code"`
 	}{Title: http.StatusText(status), Status: status, Code: code}
-	if e, ok := err.(*Error); ok {
+	if e := (*Error)(nil); errors.As(err, &e) {
 		problem.Detail = e.description
 	}
 	h := w.Header()

@@ -26,7 +26,6 @@ import (
 // publicJWK writes the tests' key of an algorithm the way an issuer does.
 func publicJWK(tb testing.TB, algorithm, kid string) map[string]any {
 	tb.Helper()
-	b64 := base64.RawURLEncoding.EncodeToString
 	m := map[string]any{"kid": kid, "alg": algorithm, "use": "sig"}
 	switch k := signers()[algorithm].Public().(type) {
 	case *ecdsa.PublicKey:
@@ -51,6 +50,8 @@ func document(tb testing.TB, keys ...map[string]any) string {
 	}
 	return string(b)
 }
+
+func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 // remote is an issuer without a network, so that synctest can move the time.
 type remote struct {
@@ -203,7 +204,7 @@ func TestRemoteKeysAskForAnUnknownKey(t *testing.T) {
 	})
 }
 
-// Promise one: services go on working while the issuer is down, for as long as it takes.
+// Promise one: services go on working while the issuer is down, for a week.
 func TestRemoteKeysOutliveTheIssuer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -222,7 +223,7 @@ func TestRemoteKeysOutliveTheIssuer(t *testing.T) {
 		} {
 			r.set(fault)
 			for range 3 {
-				time.Sleep(24 * time.Hour)
+				time.Sleep(48 * time.Hour)
 				mustHave(t, k, "k1")
 				synctest.Wait()
 			}
@@ -231,7 +232,35 @@ func TestRemoteKeysOutliveTheIssuer(t *testing.T) {
 				t.Errorf("%s: nobody can say that k2 does not exist, but: %v", name, err)
 			}
 			r.set(func(r *remote) { r.body, r.err, r.status, r.delay = good, nil, 0, 0 })
+			time.Sleep(10 * time.Second)
+			mustHave(t, k, "k1")
+			synctest.Wait() // renewed
 		}
+	})
+}
+
+// Keys that nobody has confirmed for longer than is allowed are not used: one of them may have been withdrawn.
+func TestRemoteKeysGoStaleInTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &remote{body: document(t, publicJWK(t, auth.ES256, "k1"))}
+		k, err := auth.NewRemoteKeys(auth.RemoteConfig{
+			URL: "https://id.example/jwks", Client: &http.Client{Transport: r}, MaxStale: 2 * time.Hour,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustHave(t, k, "k1")
+		r.set(func(r *remote) { r.err = errors.New("connection refused") })
+		time.Sleep(2 * time.Hour)
+		mustHave(t, k, "k1")
+		time.Sleep(time.Minute)
+		if _, err := k.Key(t.Context(), "k1"); err == nil || errors.Is(err, auth.ErrUnknownKey) {
+			t.Errorf("a key of two hours ago: %v", err)
+		}
+		r.set(func(r *remote) { r.err = nil })
+		time.Sleep(10 * time.Second)
+		mustHave(t, k, "k1")
 	})
 }
 

@@ -42,12 +42,44 @@ func RevocationHash(kind RevocationKind, id string) [32]byte {
 // GrantID names a client's grant within a session, as far as an access token shows it.
 func GrantID(sessionID, clientID string) string { return sessionID + " " + clientID }
 
+// revocable is everything by which one token could be revoked, hashed once.
+type revocable struct {
+	named [6]struct {
+		id    [32]byte
+		epoch int64 // an entry of a higher one kills the token; -1 for final kinds, whose entries have 0
+	}
+	n int
+}
+
+func newRevocable(c *Claims) (r revocable) {
+	r.add(RevokeSubject, c.Subject, c.Epoch)
+	if c.SessionID != "" {
+		r.add(RevokeSession, c.SessionID, -1)
+		r.add(RevokeGrant, GrantID(c.SessionID, c.ClientID), -1)
+	}
+	if c.ID != "" {
+		r.add(RevokeToken, c.ID, -1)
+	}
+	r.add(RevokeClient, c.ClientID, c.ClientEpoch)
+	r.add(RevokeKey, c.KeyID, -1)
+	return r
+}
+
+func (r *revocable) add(kind RevocationKind, id string, epoch int64) {
+	r.named[r.n].id, r.named[r.n].epoch = RevocationHash(kind, id), epoch
+	r.n++
+}
+
 // RevocationSet is an exact set of revocations. Reading takes no lock and does not wait for writers; adding costs the
 // same whatever the size of the set. Entries leave it once their time is over.
 type RevocationSet struct {
 	clock   func() time.Time
 	entries sync.Map // [32]byte -> revoked
 	size    atomic.Int64
+	// additions grows after entries were added and before Add returns: a token that was not revoked at one number is not
+	// revoked for as long as the number stays.
+	additions atomic.Int64
+	watchers  watchers
 
 	mu      sync.Mutex           // writers
 	buckets map[int64][][32]byte // ids by the minute after which they may go
@@ -66,7 +98,8 @@ func NewRevocationSet(clock func() time.Time) *RevocationSet {
 }
 
 // Add puts revocations into the set. Adding one that is there already keeps the higher epoch and the later time, so
-// that repeated and re-ordered deliveries do no harm. When Add returns, every later [RevocationSet.Revoked] sees them.
+// that repeated and re-ordered deliveries do no harm. When Add returns, every later [RevocationSet.Revoked] sees them, and
+// who watches what they concern is being told.
 func (s *RevocationSet) Add(revocations ...Revocation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,6 +123,8 @@ func (s *RevocationSet) Add(revocations ...Revocation) {
 			s.buckets[b] = append(s.buckets[b], r.ID)
 		}
 	}
+	s.additions.Add(1)
+	s.watchers.tell(s, revocations)
 }
 
 // Revoked reports whether a token with these claims has been revoked.
@@ -97,23 +132,25 @@ func (s *RevocationSet) Revoked(c *Claims) bool {
 	if s.size.Load() == 0 {
 		return false
 	}
-	return s.has(RevokeSubject, c.Subject, c.Epoch) ||
-		c.SessionID != "" && (s.has(RevokeSession, c.SessionID, -1) ||
-			s.has(RevokeGrant, GrantID(c.SessionID, c.ClientID), -1)) ||
-		c.ID != "" && s.has(RevokeToken, c.ID, -1) ||
-		s.has(RevokeClient, c.ClientID, c.ClientEpoch) ||
-		s.has(RevokeKey, c.KeyID, -1)
+	r := newRevocable(c)
+	return s.has(&r, s.clock())
 }
 
-// has reports whether there is a living entry with an epoch above the given one. Final kinds have epoch 0 and are
-// asked with -1.
-func (s *RevocationSet) has(kind RevocationKind, id string, epoch int64) bool {
-	value, there := s.entries.Load(RevocationHash(kind, id))
-	if !there {
+// has reports whether a living entry concerns r.
+func (s *RevocationSet) has(r *revocable, now time.Time) bool {
+	if s.size.Load() == 0 {
 		return false
 	}
-	r := value.(revoked)
-	return epoch < r.epoch && s.clock().UnixMicro() < r.until
+	for i := range r.named[:r.n] {
+		name := &r.named[i]
+		if value, there := s.entries.Load(name.id); there {
+			entry := value.(revoked)
+			if name.epoch < entry.epoch && now.UnixMicro() < entry.until {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Len returns the number of entries, including those whose time ended within the last minute.

@@ -33,6 +33,7 @@ type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the tables of the database up to date."`
 	Config  configCommands `cmd:"" help:"Print or check the configuration."`
 	User    userCommands   `cmd:"" help:"Add, list, disable or enable accounts."`
+	Client  clientCommands `cmd:"" help:"Add, list or remove programs that ask for tokens, and replace their secrets."`
 	Keys    keysCommands   `cmd:"" help:"Rotate keys, or seal them with a new master key."`
 	Version versionCommand `cmd:"" help:"Print which Sumun this is."`
 }
@@ -136,7 +137,7 @@ func (f storeFlags) flags() map[string]string {
 
 // load reads the configuration for a command that is not a server.
 func (f storeFlags) load(p *program) (Config, error) {
-	cfg, err := load(f.Config, p.env, f.flags(), modules())
+	cfg, err := newSource(f.Config, p.env, f.flags(), modules()).load()
 	if err != nil {
 		return cfg, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
 )
 
@@ -26,8 +27,9 @@ func (keysRotateCommand) Help() string {
 	return `Signing keys rotate by themselves (tokens.key_lifetime); this is for the time between. The new key is published at once, and
 running servers know it within 30 seconds. They sign with it 6 minutes later, when no service has an older copy of the key
 set any more; with --now as soon as they know it, so that a service that does not fetch the key set for a key it has not
-seen refuses their tokens for up to 5 minutes. With --revoke-old servers refuse the old keys' tokens within 30 seconds,
-and services once they have fetched the key set anew, within 5 minutes. Nobody is signed out by any of it: clients refresh.
+seen refuses their tokens for up to 5 minutes. With --revoke-old servers, and services that follow the revocation feed, refuse
+the old keys' tokens within half a second; other services once they have fetched the key set anew, within 5 minutes. Nobody is
+signed out by any of it: clients refresh.
 
 A new pepper or refresh key is used a minute later. The pepper reaches each password at its next sign-in, the refresh key
 each session at its next refresh.
@@ -50,16 +52,23 @@ func (c *keysRotateCommand) Run(ctx context.Context, p *program) error {
 		case "refresh":
 			return rotateSecret(ctx, p, f, session.MACPurpose, "refresh keys")
 		}
-		tokens, err := newTokens(f)
-		if err != nil {
-			return err
-		}
-		if err := tokens.Rotate(ctx, token.RotateOptions{Now: c.Now, RevokeOld: c.RevokeOld}); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(p.stdout, "signing keys rotated")
-		return err
+		return withIdentity(func(s *identityServices) error { return c.rotateSigning(ctx, p, s) })(f)
 	})
+}
+
+// rotateSigning writes revoked keys into the feed in the transaction that deletes them, so that whoever follows it refuses their
+// tokens at once.
+func (c *keysRotateCommand) rotateSigning(ctx context.Context, p *program, s *identityServices) error {
+	err := s.tokens.Rotate(ctx, token.RotateOptions{Now: c.Now, RevokeOld: c.RevokeOld,
+		Revoked: func(ctx context.Context, tx sqldb.Tx, kids []string) error {
+			return s.sessions.RevokeTx(ctx, tx, session.OfKeys(kids...)...)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(p.stdout, "signing keys rotated")
+	return err
 }
 
 func rotateSecret(ctx context.Context, p *program, f *foundation, purpose, what string) error {

@@ -18,11 +18,13 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/pubsub"
 	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/session"
@@ -54,7 +56,9 @@ type Config struct {
 	Sessions  session.Config  `yaml:"sessions" doc:"Sessions and refresh tokens."`
 	Passwords password.Config `yaml:"passwords" doc:"How passwords are kept, and what is asked of a new one."`
 	Identity  identity.Config `yaml:"identity" doc:"Accounts, and the limits on guessing."`
+	OAuth     oidc.Config     `yaml:"oauth" doc:"Programs that ask for tokens over OAuth 2, and the endpoints that they call."`
 	Mail      mail.Config     `yaml:"mail" doc:"How mail leaves."`
+	Gateway   gateway.Config  `yaml:"gateway" doc:"Which requests go where, and what is asked of them on the way. It takes effect as soon as the file has changed, without a restart."`
 	Audit     audit.Config    `yaml:"audit" doc:"The trail of who did what to which account."`
 }
 
@@ -71,7 +75,8 @@ func DefaultConfig() Config {
 		Log:  LogConfig{Level: "info", Format: "text"},
 		HTTP: httpd.DefaultConfig(), SQL: sqldb.DefaultConfig(), Keyring: keyring.DefaultConfig(),
 		Pubsub: pubsub.DefaultConfig(), Tokens: token.DefaultConfig(), Sessions: session.DefaultConfig(), Passwords: password.DefaultConfig(),
-		Identity: identity.DefaultConfig(), Mail: mail.DefaultConfig(), Audit: audit.DefaultConfig(),
+		Identity: identity.DefaultConfig(), OAuth: oidc.DefaultConfig(), Mail: mail.DefaultConfig(), Audit: audit.DefaultConfig(),
+		Gateway: gateway.DefaultConfig(),
 	}
 }
 

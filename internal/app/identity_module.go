@@ -17,6 +17,7 @@ import (
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
@@ -30,13 +31,14 @@ func identityModule() module {
 		sections: func(cfg *Config) map[string]validator {
 			return map[string]validator{
 				"tokens": cfg.Tokens, "sessions": cfg.Sessions, "passwords": cfg.Passwords,
-				"identity": cfg.Identity, "mail": cfg.Mail, "audit": cfg.Audit,
+				"identity": cfg.Identity, "oauth": cfg.OAuth, "mail": cfg.Mail, "audit": cfg.Audit,
 			}
 		},
 		migrations: []sqldb.Migrations{
 			audit.Migrations, mail.Migrations, token.Migrations, session.Migrations, identity.Migrations,
+			oidc.Migrations,
 		},
-		build: func(f *foundation) (*unit, error) {
+		build: func(f *foundation, _ []*unit) (*unit, error) {
 			s, err := newIdentity(f)
 			if err != nil {
 				return nil, err
@@ -56,6 +58,7 @@ type identityServices struct {
 	policy   *password.Policy
 	pages    *web.Renderer
 	people   *identity.Service
+	clients  *oidc.Service
 }
 
 func newIdentity(f *foundation) (s *identityServices, err error) {
@@ -100,6 +103,13 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	if err != nil {
 		return nil, errors.Join(err, s.policy.Close())
 	}
+	s.clients, err = oidc.New(cfg.OAuth, oidc.Deps{
+		DB: f.db, Sessions: s.sessions, Tokens: s.tokens, Audit: s.trail, Limiter: f.limiter, Issuer: cfg.Issuer,
+		Clock: f.clock, Log: f.log, Metrics: f.metrics,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.policy.Close())
+	}
 	s.queue.Handle("", identity.NewLetters(s.people, s.pages).Compose)
 	return s, nil
 }
@@ -131,14 +141,18 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 		mailboxToken = rand.Text()
 	}
 	return &unit{
-		verifier: verifier,
-		pages:    s.pages,
+		verifier:    verifier,
+		pages:       s.pages,
+		crossOrigin: oidc.CrossOrigin(),
+		staleness:   s.sessions.RevocationsAge,
 		mount: func(mux *http.ServeMux, api huma.API) {
 			s.tokens.Mount(mux)
 			s.pages.Mount(mux)
 			s.sessions.MountAPI(api, f.cfg.cookies())
+			s.sessions.MountFeed(mux, api, func(r *http.Request) (*auth.Claims, error) { return verified(r, verifier) })
 			s.people.MountAPI(api, f.cfg.cookies())
 			s.people.MountPages(mux, s.pages, f.cfg.cookies())
+			s.clients.Mount(mux)
 		},
 		mountOps: func(mux *http.ServeMux) {
 			if mailboxToken != "" {
@@ -152,6 +166,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			{"signing keys", s.tokens.Run},
 			{"sessions", s.sessions.Run},
 			{"accounts", s.people.Run},
+			{"clients", s.clients.Run},
 			{"mail", s.queue.Run},
 			{"audit trail", s.sweepTrail(f)},
 			{"clock", f.watchClock},

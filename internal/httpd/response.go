@@ -1,6 +1,9 @@
 package httpd
 
-import "net/http"
+import (
+	"errors"
+	"net/http"
+)
 
 // response notes the status, size and fate of an answer on its way to the client.
 type response struct {
@@ -37,12 +40,18 @@ func (w *response) Write(p []byte) (int, error) {
 }
 
 // Flush implements http.Flusher.
-func (w *response) Flush() {
+func (w *response) Flush() { _ = w.FlushError() } // a writer that cannot flush does not buffer for long either
+
+// FlushError is Flush for http.ResponseController. An error may be that the client has gone.
+func (w *response) FlushError() error {
 	if !w.started() {
 		w.status = http.StatusOK
 	}
-	// A writer that cannot flush does not buffer for long either.
-	_ = http.NewResponseController(w.ResponseWriter).Flush()
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if err != nil && !errors.Is(err, http.ErrNotSupported) && w.err == nil {
+		w.err = err
+	}
+	return err
 }
 
 // Unwrap lets http.ResponseController reach deadlines and Hijack.

@@ -17,7 +17,8 @@ type Server struct {
 	cfg       Config
 	handler   http.Handler
 	log       *slog.Logger
-	endpoints []*endpoint // the main one first; empty before Listen
+	endpoints []*endpoint   // the main one first; empty before Listen
+	draining  chan struct{} // closed when requests in flight are to finish
 }
 
 // endpoint is a bound listener and what serves it.
@@ -31,7 +32,7 @@ func NewServer(cfg Config, h http.Handler, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, handler: h, log: log}, nil
+	return &Server{cfg: cfg, handler: h, log: log, draining: make(chan struct{})}, nil
 }
 
 // Listen loads certificates and binds the addresses, so that mistakes show before anything is announced. Connections wait
@@ -70,7 +71,19 @@ func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 		IdleTimeout:       s.cfg.IdleTimeout,
 		MaxHeaderBytes:    s.cfg.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(serverLog{s.log.Handler()}, slog.LevelWarn),
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.Background(), drainingKey{}, s.draining)
+		},
 	}
+}
+
+type drainingKey struct{}
+
+// Draining returns a channel that is closed when the server that got the request stops: what would last ends itself then, and
+// its client finds another server. Outside of a Server it is nil, which never is.
+func Draining(ctx context.Context) <-chan struct{} {
+	draining, _ := ctx.Value(drainingKey{}).(chan struct{})
+	return draining
 }
 
 // bind listens on address for server. When it fails, everything bound so far is closed.
@@ -122,7 +135,8 @@ func (s *Server) Close() error {
 }
 
 // Run serves until ctx ends, then accepts nothing more, lets requests in flight finish for at most ShutdownGrace, cuts those
-// that remain, and returns nil. It listens first if Listen has not been called. An error means that a listener broke.
+// that remain, and returns nil. It listens first if Listen has not been called. An error means that a listener broke. It must
+// not be called twice.
 func (s *Server) Run(ctx context.Context) error {
 	if len(s.endpoints) == 0 {
 		if err := s.Listen(ctx); err != nil {
@@ -161,6 +175,7 @@ func (e *endpoint) serve() error {
 }
 
 func (s *Server) shutdown(ctx context.Context) {
+	close(s.draining)
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownGrace)
 	defer cancel()
 	for _, e := range s.endpoints {

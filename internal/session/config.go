@@ -64,6 +64,9 @@ type Config struct {
 	Limits       []LimitRule `yaml:"limits" doc:"Other limits: role:NAME=N instead of limit for those with the role (the first that fits), client:NAME=N for the sessions of a client besides; N may be unlimited. :evict_oldest or :refuse after it takes the place of when_full."`
 	WhenFull     WhenFull    `yaml:"when_full" doc:"Beyond a limit: evict_oldest ends the least recently used session, whose device is told why; refuse refuses the sign-in."`
 	OnePerDevice bool        `yaml:"one_per_device" doc:"One session per person and kind of device, of desktop, mobile, tablet and other, as the User-Agent tells."`
+
+	FeedStreams  int           `yaml:"feed_streams" doc:"How many services may follow the revocation feed (GET /v1/revocations) at one node at a time."`
+	FeedPatience time.Duration `yaml:"feed_patience" doc:"A service that follows the revocation feed and does not take what it is sent within this time is cut off. It connects again and misses nothing."`
 }
 
 // DefaultConfig suits a consumer service.
@@ -80,6 +83,9 @@ func DefaultConfig() Config {
 
 		Limit:    100,
 		WhenFull: EvictOldest,
+
+		FeedStreams:  1000,
+		FeedPatience: 10 * time.Second,
 	}
 }
 
@@ -109,6 +115,12 @@ func (c Config) Validate() error {
 	}
 	if c.Pairing != PairingOff && c.Pairing != PairingRequired {
 		errs = append(errs, fmt.Errorf("pairing: %q is unknown; use %q or %q", c.Pairing, PairingOff, PairingRequired))
+	}
+	if c.FeedStreams < 1 || c.FeedStreams > maxFeedStreams {
+		errs = append(errs, fmt.Errorf("feed_streams: %d is not between 1 and %d; use a value such as 1000", c.FeedStreams, maxFeedStreams))
+	}
+	if c.FeedPatience <= 0 || c.FeedPatience > time.Minute {
+		errs = append(errs, fmt.Errorf("feed_patience: %v is not between 0s and 1m; use a value such as 10s", c.FeedPatience))
 	}
 	return errors.Join(append(errs, c.validateLimits())...)
 }

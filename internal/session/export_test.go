@@ -18,6 +18,10 @@ var (
 		c, ok := parseCookie(s)
 		return c.encode(), ok
 	}
+	ParsePositionForTest = func(s string) (again string, ok bool) {
+		b, ok := parseBookmark(s)
+		return b.String(), ok
+	}
 	ParseCursorForTest = func(s string) (again string, err error) {
 		p, err := parseCursor(s)
 		return p.cursor(), err

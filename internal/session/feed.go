@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -49,7 +50,9 @@ type feed struct {
 	db      *sqldb.DB
 	clock   func() time.Time
 	told    func() any
+	keys    func(context.Context) error // reads the signing keys
 	revoked *auth.RevocationSet
+	journal *journal
 	wakes   wakes
 	untold  atomic.Bool // this node has appended since it last had the others told
 
@@ -60,7 +63,8 @@ type feed struct {
 
 func newFeed(deps Deps) *feed {
 	return &feed{
-		db: deps.DB, clock: deps.Clock, told: deps.told, revoked: auth.NewRevocationSet(deps.Clock), wakes: newWakes(),
+		db: deps.DB, clock: deps.Clock, told: deps.told, keys: deps.Tokens.Reload, revoked: auth.NewRevocationSet(deps.Clock),
+		journal: newJournal(), wakes: newWakes(),
 		turn: make(chan struct{}, 1),
 	}
 }
@@ -114,7 +118,7 @@ func (f *feed) apply(ctx context.Context) error {
 	return err
 }
 
-// tell has the other nodes told that the feed has grown.
+// tell has the other nodes told that the feed has grown, and this node's own readers.
 func (f *feed) tell() {
 	f.untold.Store(false)
 	f.wakes.grown()
@@ -135,22 +139,35 @@ func (f *feed) pull(ctx context.Context) (grown bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if f.last.seq > 0 && (len(entries) == 0 || entries[0] != f.last) {
+	anew := f.last.seq > 0 && (len(entries) == 0 || entries[0] != f.last)
+	switch {
+	case anew:
 		if entries, err = sqldb.All(ctx, f.db.Reader(), scanEntry, readFeed, 0); err != nil {
 			return false, err
 		}
 		f.last = entry{}
+	case f.last.seq > 0:
+		entries = entries[1:]
 	}
 	for _, e := range entries {
-		if e != f.last {
-			f.revoked.Add(e.Revocation)
-			grown = true
-		}
+		f.revoked.Add(e.Revocation)
 		f.last = e
 	}
 	f.freshAt.Store(sqldb.Micros(at))
-	return grown, nil
+	f.journal.add(entries, anew, at)
+	return len(entries) > 0, f.replaceKeys(ctx, entries)
 }
+
+// replaceKeys makes this node stop signing with keys that were revoked: their tokens would be refused.
+func (f *feed) replaceKeys(ctx context.Context, entries []entry) error {
+	if !slices.ContainsFunc(entries, func(e entry) bool { return e.Kind == auth.RevokeKey }) {
+		return nil
+	}
+	return f.keys(ctx)
+}
+
+// RevocationsAge is how long ago this node last read what has been revoked; zero before it first did.
+func (s *Service) RevocationsAge() time.Duration { return s.feed.age() }
 
 // age is how long ago this node last read the feed; zero before it first did.
 func (f *feed) age() time.Duration {

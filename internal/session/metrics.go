@@ -9,9 +9,11 @@ import (
 type metrics struct {
 	refreshes *prometheus.CounterVec
 	feedAge   prometheus.GaugeFunc
+	streams   prometheus.GaugeFunc
+	cut       prometheus.Counter
 }
 
-func newMetrics(feedAge func() time.Duration) metrics {
+func newMetrics(feedAge func() time.Duration, streams func() int) metrics {
 	return metrics{
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sumun_session_refreshes_total",
@@ -21,11 +23,19 @@ func newMetrics(feedAge func() time.Duration) metrics {
 			Name: "sumun_session_feed_age_seconds",
 			Help: "Time since this node last read the revocation feed. Beyond a few seconds, sessions ended elsewhere go on here.",
 		}, func() float64 { return feedAge().Seconds() }),
+		streams: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "sumun_session_feed_streams",
+			Help: "Services that follow the revocation feed over HTTP at this node.",
+		}, func() float64 { return float64(streams()) }),
+		cut: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sumun_session_feed_streams_cut_total",
+			Help: "Streams of the revocation feed that were cut because their client had gone or read too slowly.",
+		}),
 	}
 }
 
 func (m metrics) register(r prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{m.refreshes, m.feedAge} {
+	for _, c := range []prometheus.Collector{m.refreshes, m.feedAge, m.streams, m.cut} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

@@ -49,6 +49,7 @@ type Service struct {
 	deps    Deps
 	store   *homes
 	feed    *feed
+	streams chan struct{} // as many as there may be; see followFeed
 	metrics metrics
 }
 
@@ -60,9 +61,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if cfg.Store == InRedis && deps.Redis == nil {
 		return nil, errors.New("store: sessions are to be kept in redis, and there is none; give its URL in redis, or use sql")
 	}
-	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps)}
+	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps), streams: make(chan struct{}, cfg.FeedStreams)}
 	s.store = newHomes(common{cfg: cfg, deps: deps, feed: s.feed})
-	s.metrics = newMetrics(s.feed.age)
+	s.metrics = newMetrics(s.feed.age, func() int { return len(s.streams) })
 	if deps.Metrics != nil {
 		if err := s.metrics.register(deps.Metrics); err != nil {
 			return nil, fmt.Errorf("session metrics: %w", err)

@@ -52,6 +52,10 @@ var (
 	ErrTooEarly = fault.New(fault.RateLimited, "session.too_early", "It is too early to refresh. Use the access token for now.")
 	// ErrUnpaired answers a refresh token without its access token, where the policy asks for that.
 	ErrUnpaired = fault.New(fault.Unauthenticated, "session.unpaired", "The refresh token must come with the access token that was issued with it.")
+	// ErrFeedForbidden answers who asks for the revocation feed and is no service that may have it.
+	ErrFeedForbidden = fault.New(fault.Forbidden, "session.feed_forbidden", "The revocation feed is for services: ask with a token of client_credentials whose scope has revocations:read.")
+	// ErrFeedFull answers when this node has as many followers of the feed as it may.
+	ErrFeedFull = fault.New(fault.Unavailable, "session.feed_full", "Too many services follow the revocation feed here. Try again shortly.").After(5 * time.Second)
 	// ErrUnavailable answers while the store cannot be reached. Nothing was decided; the same token may be presented again.
 	ErrUnavailable = fault.New(fault.Unavailable, "session.unavailable", "Sessions cannot be reached right now. Please try again.")
 )

@@ -28,15 +28,19 @@ const (
 type wakes struct {
 	self string        // what it sends, so that it does not wake itself
 	tell chan struct{} // that this node has written to the feed; of capacity 1
-	read chan struct{} // that another node has; of capacity 1
+	read chan struct{} // that some node has; of capacity 1
 }
 
 func newWakes() wakes {
 	return wakes{self: rand.Text(), tell: make(chan struct{}, 1), read: make(chan struct{}, 1)}
 }
 
-// grown has the other nodes told that this one has written to the feed. It does not wait: who revokes is not held up by it.
-func (w wakes) grown() { signal(w.tell) }
+// grown has the other nodes told that this one has written to the feed, and has it read here, for who follows it from here. It
+// does not wait: who revokes is not held up by it.
+func (w wakes) grown() {
+	signal(w.tell)
+	signal(w.read)
+}
 
 // heard takes a wake.
 func (w wakes) heard(payload []byte) {
@@ -52,24 +56,23 @@ func signal(ch chan<- struct{}) {
 	}
 }
 
-// exchangeWakes tells the other nodes and listens to them, until ctx ends.
+// exchangeWakes tells the other nodes and listens to them, and reads the feed at once when it has grown, until ctx ends.
 func (s *Service) exchangeWakes(ctx context.Context) {
-	if s.deps.Wakes == nil {
-		return
-	}
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		whenever(ctx, s.feed.wakes.tell, func() {
-			// Where it fails, whoever carries it says so, and the other nodes poll.
-			_ = s.deps.Wakes.Publish(ctx, wakeSubject, []byte(s.feed.wakes.self))
-		})
-	})
 	wg.Go(func() {
 		whenever(ctx, s.feed.wakes.read, func() {
 			_ = s.follow(ctx) // where it fails, so does the poll, which says so
 		})
 	})
-	wg.Go(func() { s.listenForWakes(ctx) })
+	if s.deps.Wakes != nil {
+		wg.Go(func() {
+			whenever(ctx, s.feed.wakes.tell, func() {
+				// Where it fails, whoever carries it says so, and the other nodes poll.
+				_ = s.deps.Wakes.Publish(ctx, wakeSubject, []byte(s.feed.wakes.self))
+			})
+		})
+		wg.Go(func() { s.listenForWakes(ctx) })
+	}
 	wg.Wait()
 }
 

@@ -143,7 +143,7 @@ func (s *Service) ensure(ctx context.Context, algorithm string) error {
 		if !needed {
 			return nil
 		}
-		if _, err := s.insert(ctx, r.generation+1, want, now, activeAt, false); err != nil {
+		if _, err := s.insert(ctx, r.generation+1, want, now, activeAt, RotateOptions{}); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func (s *Service) Rotate(ctx context.Context, o RotateOptions) error {
 		if o.Now || o.RevokeOld || r.signer(now) == nil {
 			activeAt = now
 		}
-		made, err := s.insert(ctx, r.generation+1, s.cfg.Algorithm, now, activeAt, o.RevokeOld)
+		made, err := s.insert(ctx, r.generation+1, s.cfg.Algorithm, now, activeAt, o)
 		if err != nil {
 			return err
 		}
@@ -172,6 +172,10 @@ func (s *Service) Rotate(ctx context.Context, o RotateOptions) error {
 	}
 	return errors.New("rotate signing keys: other nodes kept making new ones meanwhile")
 }
+
+// Reload makes this node know the keys as they are in the database now: when others have been revoked, it signs with the new
+// one and refuses what the old ones signed.
+func (s *Service) Reload(ctx context.Context) error { return s.reload(ctx) }
 
 // reload reads the keys now.
 func (s *Service) reload(ctx context.Context) error { return s.readUnlessWithin(ctx, 0) }

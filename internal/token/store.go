@@ -34,7 +34,7 @@ const retireOlder = `UPDATE signing_keys
         expire_at = CASE WHEN active_at > $1 THEN active_at ELSE $1 END + $2
     WHERE generation < $3 AND retire_at > $4`
 
-const deleteOlder = `DELETE FROM signing_keys WHERE generation < $1`
+const deleteOlder = `DELETE FROM signing_keys WHERE generation < $1 RETURNING kid`
 
 // deleteExpired keeps the highest generation, so that numbers are not used twice.
 const deleteExpired = `DELETE FROM signing_keys
@@ -153,10 +153,10 @@ func (s *Service) Reseal(ctx context.Context) (resealed int, err error) {
 	return resealed, nil
 }
 
-// insert makes a key and stores it together with what it means for its predecessors: with revoke they are deleted. It
+// insert makes a key and stores it together with what it means for its predecessors: with RevokeOld they are deleted. It
 // returns false when another node was faster to make a key of this generation.
 func (s *Service) insert(
-	ctx context.Context, generation int64, algorithm string, now, activeAt time.Time, revoke bool,
+	ctx context.Context, generation int64, algorithm string, now, activeAt time.Time, o RotateOptions,
 ) (made bool, err error) {
 	id, sealed, err := s.generate(algorithm)
 	if err != nil {
@@ -174,8 +174,8 @@ func (s *Service) insert(
 		if err != nil || n == 0 {
 			return err
 		}
-		if revoke {
-			_, err = tx.ExecContext(ctx, deleteOlder, generation)
+		if o.RevokeOld {
+			err = revokeOlder(ctx, tx, generation, o)
 		} else {
 			_, err = tx.ExecContext(ctx, retireOlder, sqldb.Micros(activeAt), afterlife.Microseconds(), generation,
 				sqldb.Micros(now))
@@ -188,7 +188,19 @@ func (s *Service) insert(
 	}
 	if made {
 		s.log.InfoContext(ctx, "signing key made", "kid", id, "generation", generation, "algorithm", algorithm,
-			"active_at", activeAt, "revoked_older", revoke)
+			"active_at", activeAt, "revoked_older", o.RevokeOld)
 	}
 	return made, nil
+}
+
+// revokeOlder deletes the keys before a generation, and tells who wants to know.
+func revokeOlder(ctx context.Context, tx sqldb.Tx, generation int64, o RotateOptions) error {
+	kids, err := sqldb.All(ctx, tx, func(r sqldb.Row) (kid string, err error) {
+		err = r.Scan(&kid)
+		return kid, err
+	}, deleteOlder, generation)
+	if err != nil || o.Revoked == nil || len(kids) == 0 {
+		return err
+	}
+	return o.Revoked(ctx, tx, kids)
 }

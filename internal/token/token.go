@@ -23,6 +23,7 @@
 package token
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,6 +31,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/sqldb"
 )
 
 const (
@@ -136,6 +138,9 @@ type RotateOptions struct {
 	// RevokeOld is for keys that became known: it deletes every other key, and with them all access tokens. It includes
 	// Now. Other nodes follow within 30 seconds; verifiers that cache the key set, within its max-age.
 	RevokeOld bool
+	// Revoked, if given, is told with RevokeOld the ids of the keys that go, in the transaction that deletes them, so that
+	// verifiers can be told sooner.
+	Revoked func(ctx context.Context, tx sqldb.Tx, kids []string) error
 }
 
 // successor decides whether a key has to be made now, and when it begins to sign. newest is the key of the highest

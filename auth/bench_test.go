@@ -1,0 +1,124 @@
+package auth_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/sumunio/sumun/auth"
+)
+
+// full is a set as it is in a busy hour.
+func full() *auth.RevocationSet {
+	set := auth.NewRevocationSet(nil)
+	fill(set, 100_000, time.Now().Add(time.Hour))
+	return set
+}
+
+func benchVerifier(b *testing.B, set *auth.RevocationSet, cache auth.Cache) *auth.Verifier {
+	b.Helper()
+	return newVerifier(b, func(c *auth.Config) {
+		c.Revocations, c.Cache = set, cache
+		c.Clock = time.Now
+	})
+}
+
+func fresh() map[string]any {
+	return map[string]any{"iat": time.Now().Unix() - 1, "exp": time.Now().Unix() + 3600}
+}
+
+// The first verification of a token: what a signature costs.
+func BenchmarkVerifyFirst(b *testing.B) {
+	set := full()
+	for _, algorithm := range algorithms {
+		b.Run(algorithm, func(b *testing.B) {
+			v := benchVerifier(b, set, auth.NoCache{})
+			raw := token{algorithm: algorithm, claims: fresh()}.sign(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := v.Verify(b.Context(), raw); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// Every later one, with 100,000 revocations: "quiet" while nothing new is revoked, "news" when something was revoked since the
+// last verification of every single token, which is the worst case, and "request" with the header around it.
+func BenchmarkVerifyCached(b *testing.B) {
+	set := full()
+	v := benchVerifier(b, set, nil)
+	raw := token{claims: fresh()}.sign(b)
+	verify := func(b *testing.B) {
+		if _, err := v.Verify(b.Context(), raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("quiet", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			verify(b)
+		}
+	})
+	b.Run("news", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			auth.CountAddition(set)
+			verify(b)
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				verify(b)
+			}
+		})
+	})
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Authorization", "Bearer "+raw)
+	b.Run("request", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := v.VerifyRequest(r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	many := make([]string, 10_000)
+	for i := range many {
+		claims := fresh()
+		claims["sid"], claims["jti"] = "s"+strconv.Itoa(i), strconv.Itoa(i)
+		many[i] = token{claims: claims}.sign(b)
+		if _, err := v.Verify(b.Context(), many[i]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("10000 tokens", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			if _, err := v.Verify(b.Context(), many[i%len(many)]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// One revocation reaches the one connection among 100,000 that it concerns.
+func BenchmarkWatch(b *testing.B) {
+	set := full()
+	for i := range 100_000 {
+		set.Watch(&auth.Claims{Subject: strconv.Itoa(i), ClientID: "app", SessionID: "s" + strconv.Itoa(i), KeyID: "k"}, func() {})
+	}
+	b.ReportAllocs()
+	told := make(chan struct{})
+	for i := 0; b.Loop(); i++ {
+		id := "bench-" + strconv.Itoa(i)
+		set.Watch(&auth.Claims{Subject: id, ClientID: "app", SessionID: id, KeyID: "k"}, func() { told <- struct{}{} })
+		set.Add(revocation(auth.RevokeSession, id, 0, time.Now().Add(time.Hour)))
+		<-told
+	}
+}

@@ -1,0 +1,7 @@
+package oidc
+
+// Exposed to the tests of this package.
+var (
+	CheckRedirect  = checkRedirect
+	AllowsRedirect = Metadata.allowsRedirect
+)

@@ -1,0 +1,80 @@
+// Package oidc owns the protocol side of signing in: which programs may ask for tokens (clients), how they prove who they are, and
+// the endpoints of OAuth 2 and OpenID Connect.
+//
+// It promises that every endpoint which a client calls passes the same phases in the same order (limit, form, client
+// authentication, policy), which no grant can skip; that a client's secret is kept as a hash only; that redirect URIs are compared
+// letter by letter; and that disabling or removing a client kills its access tokens as fast as any revocation.
+//
+// It refuses to know how people prove who they are, which is for package identity, and to keep sessions or refresh tokens, which is
+// for package session.
+package oidc
+
+import (
+	"time"
+
+	"github.com/sumunio/sumun/internal/fault"
+)
+
+// Failures as RFC 6749, section 5.2, names them. At the endpoints of this package they are answered in the form given there, with
+// the last word of the code as the error.
+var (
+	ErrInvalidRequest       = fault.New(fault.Malformed, "oidc.invalid_request", "The request lacks a parameter, repeats one, or is malformed.")
+	ErrInvalidClient        = fault.New(fault.Unauthenticated, "oidc.invalid_client", "The client is unknown, or did not prove who it is.")
+	ErrInvalidGrant         = fault.New(fault.Malformed, "oidc.invalid_grant", "What was presented is not valid, has expired, or was given to somebody else.")
+	ErrUnauthorizedClient   = fault.New(fault.Malformed, "oidc.unauthorized_client", "The client may not use this grant.")
+	ErrUnsupportedGrantType = fault.New(fault.Malformed, "oidc.unsupported_grant_type", "This grant is not supported.")
+	ErrInvalidScope         = fault.New(fault.Malformed, "oidc.invalid_scope", "The scope is malformed, unknown, or more than the client may ask for.")
+	// ErrInvalidTarget is of RFC 8707, section 2.
+	ErrInvalidTarget = fault.New(fault.Malformed, "oidc.invalid_target", "The client may not ask for tokens for this resource.")
+)
+
+// Failures of those who administer clients.
+var (
+	ErrClientUnknown = fault.New(fault.NotFound, "oidc.client_unknown", "There is no such client.")
+	ErrClientExists  = fault.New(fault.Conflict, "oidc.client_exists", "There is a client of this id already.")
+	ErrClientRefused = fault.New(fault.Invalid, "oidc.client_refused", "Some of what the client says about itself cannot be accepted.")
+	ErrNoSecret      = fault.New(fault.Conflict, "oidc.no_secret", "This client has no secret: it proves itself in another way, or not at all.")
+	ErrTooMany       = fault.New(fault.RateLimited, "oidc.too_many", "Too many requests. Try again later.")
+)
+
+// The grants, by the names that requests use.
+const (
+	GrantClientCredentials = "client_credentials"
+	GrantAuthorizationCode = "authorization_code"
+	GrantRefreshToken      = "refresh_token"
+)
+
+// The ways in which clients prove who they are (RFC 7591, section 2).
+const (
+	AuthBasic = "client_secret_basic"
+	AuthPost  = "client_secret_post"
+	AuthNone  = "none"
+)
+
+// Client is a program that asks for tokens.
+type Client struct {
+	ID string
+	Metadata
+	Epoch int64 // rises when its privileges are withdrawn; tokens with a lower one are dead
+
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	DisabledAt time.Time // zero: it may ask for tokens
+
+	secretHash, previousHash []byte
+	previousUntil            time.Time
+}
+
+// Public reports whether the client cannot keep a secret: a program on people's own devices.
+func (c Client) Public() bool { return c.AuthMethod == AuthNone }
+
+// Metadata is what a client registers about itself, under the names of RFC 7591 and OpenID Connect Dynamic Client Registration.
+type Metadata struct {
+	Name       string   `json:"client_name,omitempty"`
+	AuthMethod string   `json:"token_endpoint_auth_method,omitempty"`
+	GrantTypes []string `json:"grant_types,omitempty"`
+	Scope      string   `json:"scope,omitempty"` // all that it may ask for, space-separated
+	// Resources are the audiences that it may ask tokens for (RFC 8707); the issuer itself where there is none.
+	Resources    []string `json:"sumun_resources,omitempty"`
+	RedirectURIs []string `json:"redirect_uris,omitempty"`
+}

@@ -1,0 +1,205 @@
+package oidc_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/keyring"
+	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/oidc"
+	"github.com/sumunio/sumun/internal/ratelimit"
+	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
+	"github.com/sumunio/sumun/internal/token"
+)
+
+const issuer = "https://id.example.com"
+
+func migrations() []sqldb.Migrations {
+	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, session.Migrations, oidc.Migrations}
+}
+
+// clock is what a test's nodes believe.
+type clock struct{ micros atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.micros.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMicro())
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.UnixMicro(c.micros.Load()).UTC() }
+func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
+
+// node is one process of a test.
+type node struct {
+	*oidc.Service
+	db       *sqldb.DB
+	sessions *session.Service
+	tokens   *token.Service
+	verifier *auth.Verifier
+	clock    *clock
+	metrics  *prometheus.Registry
+	handler  http.Handler
+}
+
+// newNode starts a process. Several may share a database.
+func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Config)) *node {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	master := keyring.Secret(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
+	keys, err := keyring.Open(t.Context(), db, keyring.Config{MasterKey: master}, c.now)
+	must(t, err)
+	tokens, err := token.New(token.DefaultConfig(), token.Deps{DB: db, Keyring: keys, Issuer: issuer, Clock: c.now, Log: log})
+	must(t, err)
+	must(t, tokens.Load(t.Context()))
+	queue, err := mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Clock: c.now, Log: log})
+	must(t, err)
+	trail := audit.New(audit.DefaultConfig(), c.now)
+	n := &node{db: db, tokens: tokens, clock: c, metrics: prometheus.NewRegistry()}
+	n.sessions, err = session.New(session.DefaultConfig(), session.Deps{
+		DB: db, Keyring: keys, Tokens: tokens, Audit: trail, Mail: queue, Clock: c.now, Log: log,
+	})
+	must(t, err)
+	must(t, n.sessions.Load(t.Context()))
+	cfg := oidc.DefaultConfig()
+	for _, change := range configure {
+		change(&cfg)
+	}
+	n.Service, err = oidc.New(cfg, oidc.Deps{
+		DB: db, Sessions: n.sessions, Tokens: tokens, Audit: trail, Limiter: ratelimit.NewMemory(c.now), Issuer: issuer,
+		Clock: c.now, Log: log, Metrics: n.metrics,
+	})
+	must(t, err)
+	n.verifier, err = auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: n.sessions.Revocations(), Clock: c.now})
+	must(t, err)
+	mux := http.NewServeMux()
+	n.Mount(mux)
+	serve := httpd.DefaultConfig()
+	n.handler = httpd.Chain(log, prometheus.NewRegistry(), serve, oidc.CrossOrigin()...)(httpd.Routes(mux, nil))
+	return n
+}
+
+// onEach runs a test with a node on every engine.
+func onEach(t *testing.T, fn func(t *testing.T, n *node)) {
+	t.Helper()
+	t.Parallel()
+	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { fn(t, newNode(t, db, newClock())) })
+}
+
+// answer is what an endpoint says.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (n *node) send(t testing.TB, r *http.Request) answer {
+	t.Helper()
+	w := httptest.NewRecorder()
+	n.handler.ServeHTTP(w, r)
+	body, err := io.ReadAll(w.Result().Body)
+	must(t, err)
+	return answer{w.Code, w.Result().Header, string(body)}
+}
+
+// post sends a form to an endpoint, with what change adds.
+func (n *node) post(t testing.TB, path string, form url.Values, change ...func(*http.Request)) answer {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for _, c := range change {
+		c(r)
+	}
+	return n.send(t, r)
+}
+
+func basic(id, secret string) func(*http.Request) {
+	return func(r *http.Request) { r.SetBasicAuth(url.QueryEscape(id), url.QueryEscape(secret)) }
+}
+
+// params makes a form of names and values.
+func params(pairs ...string) url.Values {
+	form := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		form.Add(pairs[i], pairs[i+1])
+	}
+	return form
+}
+
+// refused fails unless the answer is that error of RFC 6749, in its form.
+func (a answer) refused(t testing.TB, status int, name string) {
+	t.Helper()
+	var body map[string]string
+	if err := json.Unmarshal([]byte(a.body), &body); err != nil {
+		t.Errorf("%v in %s", err, a.body)
+	}
+	if a.status != status || body["error"] != name || body["error_description"] == "" {
+		t.Errorf("answer %d %s, want %d %s", a.status, a.body, status, name)
+	}
+	if a.header.Get("Cache-Control") != "no-store" || (status == 401) != (a.header.Get("WWW-Authenticate") != "") {
+		t.Errorf("header of a refusal: %v", a.header)
+	}
+}
+
+// tokenAnswer is a token as clients read it.
+type tokenAnswer struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"`
+	Scope        string `json:"scope"`
+	RefreshToken string `json:"refresh_token"`
+	IDToken      string `json:"id_token"`
+}
+
+func (a answer) token(t testing.TB) (got tokenAnswer) {
+	t.Helper()
+	if a.status != 200 || a.header.Get("Cache-Control") != "no-store" || a.header.Get("Pragma") != "no-cache" {
+		t.Fatalf("answer %d %v %s", a.status, a.header, a.body)
+	}
+	must(t, json.Unmarshal([]byte(a.body), &got))
+	return got
+}
+
+func (n *node) claims(t testing.TB, access string) *auth.Claims {
+	t.Helper()
+	claims, err := n.verifier.Verify(t.Context(), access)
+	must(t, err)
+	return claims
+}
+
+// keys are those that tokens are verified with.
+func (n *node) keys() auth.KeySource { return n.tokens }
+
+func (n *node) add(t testing.TB, id string, m oidc.Metadata) (c oidc.Client, secret string) {
+	t.Helper()
+	if m.Name == "" {
+		m.Name = "Test"
+	}
+	c, secret, err := n.AddClient(t.Context(), id, m)
+	must(t, err)
+	return c, secret
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
