@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -322,15 +323,62 @@ const lookEvery = time.Second
 func (s *homes) tasks() []task {
 	all := append(s.sql.tasks(), task{"follow moves", lookEvery, s.followMoves})
 	if s.redis != nil {
-		all = append(all, s.redis.tasks()...)
+		all = append(append(all, s.redis.tasks()...), task{"be known in Redis", greetEvery, s.greet})
 	}
 	return all
 }
 
+const (
+	nameInstallation = `UPDATE session_moves SET installation = CASE WHEN installation = '' THEN $1 ELSE installation END
+		WHERE id = 1 RETURNING installation`
+	// greetEvery is how often a node makes its installation known in Redis, and greetFor how long it is.
+	greetEvery = 10 * time.Minute
+	greetFor   = 24 * time.Hour
+)
+
+// installation is the name of this database in Redis, which looks like a person's tag.
+func (s *homes) installation(ctx context.Context) (tag [routingSize]byte, err error) {
+	rand.Read(tag[:])
+	name, err := sqldb.One(ctx, s.deps.DB.Writer(), scanString, nameInstallation, hex.EncodeToString(tag[:]))
+	if err != nil {
+		return tag, fmt.Errorf("name the installation: %w", err)
+	}
+	return parseRouting(name)
+}
+
+// greet makes the installation known in Redis, so that nobody moves people to a Redis that no server uses.
+func (s *homes) greet(ctx context.Context) error {
+	tag, err := s.installation(ctx)
+	if err == nil {
+		_, err = s.redis.exec(ctx, greetScript, tag, duration(greetFor))
+	}
+	return err
+}
+
+// checkRedis refuses a Redis that no server of this installation has used lately.
+func (s *homes) checkRedis(ctx context.Context) error {
+	tag, err := s.installation(ctx)
+	if err != nil {
+		return err
+	}
+	h, _, err := s.redis.read(ctx, tag)
+	if err == nil && len(h) == 0 {
+		err = fmt.Errorf("no server with this database uses %s; restart the servers with it in redis first, or name the Redis and the "+
+			"database that they use", s.deps.Redis.Name())
+	}
+	return err
+}
+
 // load makes sure that nobody lives where this node cannot reach.
 func (s *homes) load(ctx context.Context) error {
-	if err := s.look(ctx); err != nil || s.redis != nil {
+	if err := s.look(ctx); err != nil {
 		return err
+	}
+	if s.redis != nil {
+		if err := s.greet(ctx); err != nil { // while it runs, this node tries again
+			s.deps.Log.WarnContext(ctx, "sessions cannot be moved to this Redis yet", "error", err)
+		}
+		return nil
 	}
 	n, err := sqldb.One(ctx, s.deps.DB.Reader(), scanInt64, anybodyInRedis)
 	if err == nil && n > 0 {

@@ -65,6 +65,9 @@ func (s *Service) Move(ctx context.Context, m Move, progress func(MoveState)) (M
 	if err := s.deps.Redis.Ping(ctx); err != nil {
 		return MoveState{}, err
 	}
+	if err := s.store.checkRedis(ctx); err != nil {
+		return MoveState{}, err
+	}
 	run := mover{homes: s.store, move: m, progress: progress}
 	if err := run.begin(ctx); err != nil {
 		return MoveState{}, fmt.Errorf("begin to move sessions: %w", err)

@@ -66,6 +66,17 @@ func (p *place) empty(t *testing.T) {
 	p.prefix = redisdbtest.Prefix(t, p.redis)
 }
 
+// installation is the name of the database in Redis.
+func (p *place) installation(t *testing.T) string {
+	t.Helper()
+	name, err := sqldb.One(t.Context(), p.db.Reader(), func(r sqldb.Row) (s string, err error) {
+		err = r.Scan(&s)
+		return s, err
+	}, `SELECT installation FROM session_moves WHERE id = 1`)
+	must(t, err)
+	return name
+}
+
 // gather brings everybody home, whatever is under way.
 func (p *place) gather(t *testing.T, home session.Store) {
 	t.Helper()
@@ -530,6 +541,12 @@ func testMoveRefuses(t *testing.T, p *place) {
 	back := toSQL
 	back.Turn = true
 	n.moveAll(t, back)
+	unknown := p.prefix + "{" + p.installation(t) + "}" // as in a Redis that no server of this database uses
+	must(t, p.redis.Client().Do(t.Context(), p.redis.Client().B().Del().Key(unknown).Build()).Error())
+	if _, err := n.Move(t.Context(), toRedis, nothing); err == nil || !strings.Contains(err.Error(), "no server with this database") {
+		t.Errorf("a move to a Redis that nobody uses: %v", err)
+	}
+	must(t, n.Load(t.Context()))
 	without := &place{db: p.db}
 	if _, err := newNode(t, without, session.DefaultConfig(), now).Move(t.Context(), toRedis, nothing); err == nil {
 		t.Error("a move without Redis was not refused")
@@ -566,8 +583,8 @@ func TestMoveThroughAnOutage(t *testing.T) {
 	if !redisdbtest.Listed() {
 		return
 	}
-	server := redisdbtest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
+		server := redisdbtest.Start(t)
 		p := &place{db: db, url: server.URL(), prefix: fmt.Sprintf("move:%s:", db.Engine())}
 		p.redis = openRedis(t, p.url)
 		now := newClock().now

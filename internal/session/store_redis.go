@@ -39,6 +39,8 @@ var (
 	luaFreeze string
 	//go:embed lua/leave.lua
 	luaLeave string
+	//go:embed lua/greet.lua
+	luaGreet string
 	//go:embed lua/read.lua
 	luaRead string
 )
@@ -52,6 +54,7 @@ var (
 	adoptScript   = redisdb.NewScript(luaCommon + luaAdopt)
 	freezeScript  = redisdb.NewScript(luaCommon + luaFreeze)
 	leaveScript   = redisdb.NewScript(luaCommon + luaLeave)
+	greetScript   = redisdb.NewScript(luaCommon + luaGreet)
 	readScript    = redisdb.NewScript(luaCommon + luaRead)
 )
 

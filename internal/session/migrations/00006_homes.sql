@@ -20,13 +20,16 @@ CREATE TABLE session_transits (
 );
 
 -- The latest move, in one row: where people belong (NULL before the first), and what has been moved by whichever process.
+-- installation is the name under which servers of this database make themselves known in Redis.
 CREATE TABLE session_moves (
-    id          BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
-    target      TEXT   CHECK (target IN ('sql', 'redis')),
-    started_at  BIGINT NOT NULL,
-    finished_at BIGINT NOT NULL,
-    people      BIGINT NOT NULL,
-    sessions    BIGINT NOT NULL,
-    skipped     BIGINT NOT NULL
+    id           BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    installation TEXT   NOT NULL,
+    target       TEXT   CHECK (target IN ('sql', 'redis')),
+    started_at   BIGINT NOT NULL,
+    finished_at  BIGINT NOT NULL,
+    people       BIGINT NOT NULL,
+    sessions     BIGINT NOT NULL,
+    skipped      BIGINT NOT NULL
 );
-INSERT INTO session_moves (id, target, started_at, finished_at, people, sessions, skipped) VALUES (1, NULL, 0, 0, 0, 0, 0);
+INSERT INTO session_moves (id, installation, target, started_at, finished_at, people, sessions, skipped)
+    VALUES (1, '', NULL, 0, 0, 0, 0, 0);
