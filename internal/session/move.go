@@ -30,7 +30,8 @@ type MoveState struct {
 
 const (
 	startMove = `UPDATE session_moves SET target = $1, started_at = $2, finished_at = 0, people = 0, sessions = 0, skipped = 0
-		WHERE id = 1 AND (target IS NULL OR finished_at > 0 OR target <> $1)`
+		WHERE id = 1 AND (target IS NULL OR target <> $1
+			OR finished_at > 0 AND EXISTS (SELECT 1 FROM session_subjects WHERE home = $3))`
 	finishMove = `UPDATE session_moves SET finished_at = $1 WHERE id = 1 AND target = $2 AND finished_at = 0
 		AND NOT EXISTS (SELECT 1 FROM session_subjects WHERE home = $3) AND NOT EXISTS (SELECT 1 FROM session_transits)`
 	nameHomes = `UPDATE session_subjects SET home = $1 WHERE subject IN (
@@ -129,13 +130,14 @@ func (m *mover) begin(ctx context.Context) error {
 		return fmt.Errorf("a move from %s to %s is under way (%d people have moved); let it finish, or turn it round with --turn",
 			m.move.To, m.move.From, state.People)
 	}
-	if _, err := m.deps.DB.Writer().ExecContext(ctx, startMove, string(m.move.To), sqldb.Micros(m.deps.Clock())); err != nil {
+	if _, err := sqldb.Sweep(ctx, m.deps.DB, nameHomes, string(m.home), sweepBatch); err != nil {
+		return err
+	}
+	_, err = m.deps.DB.Writer().ExecContext(ctx, startMove, string(m.move.To), sqldb.Micros(m.deps.Clock()), string(m.move.From))
+	if err != nil {
 		return err
 	}
 	if err := m.look(ctx); err != nil {
-		return err
-	}
-	if _, err := sqldb.Sweep(ctx, m.deps.DB, nameHomes, string(m.home), sweepBatch); err != nil {
 		return err
 	}
 	return m.completeAll(ctx, 0)

@@ -281,15 +281,10 @@ func testMoveCarriesEverything(t *testing.T, p *place) {
 		if again := n.refresh(t, first.Refresh); again.Refresh != second.Refresh {
 			t.Errorf("after the move to %s a retry got another successor", m.To)
 		}
-		if _, err := n.Refresh(t.Context(), ended.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) || !strings.Contains(err.Error(), "another device") {
-			t.Errorf("the token of what its owner ended, in %s: %v", m.To, err)
-		}
-		if _, err := n.Authenticate(t.Context(), endedCookie); !errors.Is(err, session.ErrEnded) || !strings.Contains(err.Error(), "administrator") {
-			t.Errorf("the cookie of what an operator ended, in %s: %v", m.To, err)
-		}
 		if _, err := n.Authenticate(t.Context(), cookie); err != nil {
 			t.Errorf("the cookie, in %s: %v", m.To, err)
 		}
+		n.wantReasons(t, ended.Tokens.Refresh, endedCookie)
 	}
 	if again := p.rows(t, subject); again != rows {
 		t.Errorf("rows after there and back:\n%s\nbefore:\n%s", again, rows)
@@ -302,6 +297,17 @@ func testMoveCarriesEverything(t *testing.T, p *place) {
 	n.refresh(t, unused.Tokens.Refresh)
 	if _, err := n.Refresh(t.Context(), used.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("a stolen token after the moves: %v, want %v", err, session.ErrEnded)
+	}
+}
+
+// wantReasons demands that what was ended says why.
+func (n *node) wantReasons(t *testing.T, byOwner, byOperator string) {
+	t.Helper()
+	if _, err := n.Refresh(t.Context(), byOwner, laptop); !errors.Is(err, session.ErrEnded) || !strings.Contains(err.Error(), "another device") {
+		t.Errorf("the token of what its owner ended: %v", err)
+	}
+	if _, err := n.Authenticate(t.Context(), byOperator); !errors.Is(err, session.ErrEnded) || !strings.Contains(err.Error(), "administrator") {
+		t.Errorf("the cookie of what an operator ended: %v", err)
 	}
 }
 
@@ -606,17 +612,7 @@ func TestMoveThroughAnOutage(t *testing.T) {
 			t.Fatal("the mover did not notice that Redis is gone")
 		}
 		must(t, other.Load(t.Context())) // it asks Redis first from now on
-		served := 0
-		for i, token := range tokens {
-			got, err := []*node{n, other}[i%2].Refresh(t.Context(), token, laptop)
-			switch {
-			case err == nil:
-				served++
-				tokens[i] = got.Refresh
-			case !errors.Is(err, session.ErrUnavailable):
-				t.Errorf("chain %d during the outage: %v, want %v", i, err, session.ErrUnavailable)
-			}
-		}
+		served := refreshInOutage(t, [2]*node{n, other}, tokens)
 		if served == 0 || served == len(tokens) {
 			t.Errorf("%d of %d were served during the outage, want those who had not moved", served, len(tokens))
 		}
@@ -632,4 +628,20 @@ func TestMoveThroughAnOutage(t *testing.T) {
 			}
 		}
 	})
+}
+
+// refreshInOutage refreshes at either node, and returns how many were served. The others must be told to come again.
+func refreshInOutage(t *testing.T, nodes [2]*node, tokens []string) (served int) {
+	t.Helper()
+	for i, token := range tokens {
+		got, err := nodes[i%2].Refresh(t.Context(), token, laptop)
+		switch {
+		case err == nil:
+			served++
+			tokens[i] = got.Refresh
+		case !errors.Is(err, session.ErrUnavailable):
+			t.Errorf("chain %d during the outage: %v, want %v", i, err, session.ErrUnavailable)
+		}
+	}
+	return served
 }
