@@ -132,6 +132,7 @@ func (s *identityServices) newTransport(f *foundation) (mail.Transport, error) {
 func (s *identityServices) unit(f *foundation) (*unit, error) {
 	verifier, err := auth.New(auth.Config{
 		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Clock: f.clock,
+		Age: s.sessions.RevocationsAge, MaxStale: f.cfg.Gateway.Staleness, Log: f.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.policy.Close())
@@ -144,7 +145,6 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 		verifier:    verifier,
 		pages:       s.pages,
 		crossOrigin: oidc.CrossOrigin(),
-		staleness:   s.sessions.RevocationsAge,
 		mount: func(mux *http.ServeMux, api huma.API) {
 			s.tokens.Mount(mux)
 			s.pages.Mount(mux)
@@ -170,6 +170,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			{"mail", s.queue.Run},
 			{"audit trail", s.sweepTrail(f)},
 			{"clock", f.watchClock},
+			{"verifier", verifier.Run},
 		},
 		notices: func(ctx context.Context, opsAddress string) ([]notice, error) {
 			return s.notices(ctx, opsAddress, mailboxToken)

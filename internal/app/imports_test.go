@@ -28,8 +28,10 @@ var foundations = []string{
 func mayImport() map[string][]string {
 	domain := func(more ...string) []string { return slices.Concat(foundations, []string{"auth"}, more) }
 	return map[string][]string{
-		"auth":      nil,
-		"cmd/sumun": {"internal/app"},
+		"auth":          nil,
+		"auth/authgrpc": {"auth"},
+		"auth/authws":   {"auth"},
+		"cmd/sumun":     {"internal/app"},
 
 		"internal/fault":     nil,
 		"internal/httpd":     {"internal/fault"},
@@ -71,6 +73,9 @@ var confined = []struct {
 	{"github.com/nats-io", "broker clients belong to pubsub and events", func(pkg, _ string) bool {
 		return pkg == "internal/pubsub" || pkg == "internal/events"
 	}},
+	{"google.golang.org/grpc", "gRPC belongs to auth/authgrpc, so that nobody builds it unasked", func(pkg, _ string) bool {
+		return pkg == "auth/authgrpc"
+	}},
 	{"github.com/alecthomas/kong", "the command line belongs to app", ofAppOrTest},
 	{"github.com/goccy/go-yaml", "the configuration file belongs to app", ofAppOrTest},
 }
@@ -84,6 +89,8 @@ func ofAppOrTest(pkg, file string) bool {
 // fewDependencies lists packages with a closed list of third-party imports: what a consumer of auth must build with it.
 var fewDependencies = map[string][]string{
 	"auth":           {"github.com/golang-jwt/jwt/v5"},
+	"auth/authws":    nil,
+	"auth/authtest":  {"github.com/golang-jwt/jwt/v5"},
 	"internal/fault": nil,
 }
 
@@ -154,7 +161,7 @@ func (p pkg) checkTest(t *testing.T, u use, allowed []string) {
 		}
 	}
 	public := p.name == "auth" || strings.HasPrefix(p.name, "auth/")
-	if !public && (strings.HasSuffix(name, "test") || slices.Contains(foundations, name)) {
+	if !public && (strings.HasSuffix(name, "test") || slices.Contains(foundations, name)) || name == "auth/authtest" {
 		return
 	}
 	t.Errorf("%s/%s imports %s, which tests of this package may not", p.name, u.file, name)

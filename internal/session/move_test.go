@@ -406,7 +406,7 @@ func testDecidedOnTheWay(t *testing.T, p *place, m session.Move) {
 			}
 			n.write(t, func(ctx context.Context, tx sqldb.Tx) error {
 				return errors.Join(
-					n.EndAllTx(ctx, tx, reset.Session.Subject, "", session.PasswordReset),
+					n.EndAllTx(ctx, tx, reset.Session.Subject, session.PasswordReset),
 					n.SetRolesTx(ctx, tx, promoted.Session.Subject, []string{"admin"}),
 				)
 			})
@@ -456,7 +456,7 @@ func testSignInOnTheWay(t *testing.T, p *place) {
 		n.moveAll(t, toSQL)
 		if overtaken {
 			n.write(t, func(ctx context.Context, tx sqldb.Tx) error {
-				return n.EndAllTx(ctx, tx, subject, "", session.PasswordReset)
+				return n.EndAllTx(ctx, tx, subject, session.PasswordReset)
 			})
 		}
 		started, err := starting.Commit(t.Context())
