@@ -33,7 +33,7 @@ func newHomes(c common) *homes {
 	}
 	s := &homes{common: c}
 	c.is = InSQL
-	s.sql = sqlStore{c}
+	s.sql = newSQLStore(c)
 	if c.deps.Redis != nil {
 		c.is = InRedis
 		s.redis = newRedisStore(c)
