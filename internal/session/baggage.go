@@ -62,6 +62,7 @@ type carriedSession struct {
 type carriedGrant struct {
 	carriedGrantCore
 	device                    Device // of its last use
+	thumbprint                string // of the key that it is bound to, or ""
 	current, previous, sealed []byte // of hashes as much as every store keeps; nil where there is none
 	closing                   closing
 }

@@ -44,6 +44,9 @@ func (b baggage) hash(subject string, p person) (hash, error) {
 		if len(g.sealed) > 0 {
 			h["n"+half(id)] = string(g.sealed)
 		}
+		if g.thumbprint != "" {
+			h["t"+half(id)] = encodeThumbprint(g.thumbprint)
+		}
 	}
 	return h, nil
 }
@@ -197,5 +200,6 @@ func (h hash) carriedGrant(id, code string) (g *carriedGrant, session string, er
 	if sealed := h["n"+id]; sealed != "" {
 		g.sealed = []byte(sealed)
 	}
+	g.thumbprint = decodeThumbprint(h["t"+id])
 	return g, session, nil
 }

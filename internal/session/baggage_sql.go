@@ -15,7 +15,7 @@ import (
 const (
 	takeGrants = `DELETE FROM session_grants WHERE session_id IN (SELECT id FROM sessions WHERE subject = $1)
 		RETURNING id, session_id, client_id, scope, audience, auth_time, issued_epoch, generation, current_hash, previous_hash,
-			successor_sealed, idle_expires_at, expires_at, refreshed_at, address, user_agent, status, end_reason, ended_at`
+			successor_sealed, idle_expires_at, expires_at, refreshed_at, address, user_agent, status, end_reason, ended_at, thumbprint`
 	takeSessions = `DELETE FROM sessions WHERE subject = $1
 		RETURNING id, user_agent, address, amr, acr, auth_time, created_at, last_used_at, cookie_hash, idle_expires_at, expires_at,
 			ended_at, end_reason`
@@ -25,9 +25,9 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 	putGrant = `INSERT INTO session_grants (id, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr,
 			amr, issued_epoch, generation, current_hash, previous_hash, successor_sealed, window_until, idle_expires_at, expires_at,
-			refreshed_at, address, user_agent, status, end_reason, ended_at, outcome, purge_at)
+			refreshed_at, address, user_agent, status, end_reason, ended_at, outcome, purge_at, thumbprint)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, '',
-			$26)`
+			$26, $27)`
 )
 
 // unsettledError names a theft that has to be settled before its owner can move.
@@ -65,7 +65,8 @@ func scanCarriedGrant(r sqldb.Row) (id uuid.UUID, g *carriedGrant, status string
 	)
 	g = &carriedGrant{}
 	err = r.Scan(&idText, &session, &g.client, &g.scope, &audience, &auth, &g.issuedEpoch, &g.generation, &g.current, &g.previous,
-		&g.sealed, &until, &end, &rotated, &address, &userAgent, &status, &g.closing.reason, &ended)
+		&g.sealed, &until, &end, &rotated, &address, &userAgent, &status, &g.closing.reason, &ended,
+		&g.thumbprint)
 	if err != nil {
 		return id, g, status, err
 	}
@@ -145,7 +146,7 @@ func (s sqlStore) put(ctx context.Context, tx sqldb.Tx, subject string, p person
 		_, err := tx.ExecContext(ctx, putGrant, id.String(), g.session.String(), subject, g.client, g.scope, encodeList(g.audience),
 			roles, p.epoch, sqldb.Micros(g.auth), one.acr, encodeList(one.amr), g.issuedEpoch, g.generation, g.current, g.previous,
 			g.sealed, window, sqldb.Micros(until), sqldb.Micros(end), sqldb.Micros(g.rotated), addressText(one.device.Address),
-			one.device.UserAgent, status, string(g.closing.reason), sqldb.Micros(g.closing.at), purgeAt(until))
+			one.device.UserAgent, status, string(g.closing.reason), sqldb.Micros(g.closing.at), purgeAt(until), g.thumbprint)
 		if err != nil {
 			return err
 		}

@@ -261,6 +261,8 @@ func testMoveCarriesEverything(t *testing.T, p *place) {
 	c.advance(time.Minute)
 	second := n.refresh(t, first.Refresh)
 	unused := n.signIn(t, session.Start{Subject: subject})
+	mine := newClient(t, c.now)
+	bound := n.signIn(t, session.Start{Subject: subject, Thumbprint: mine.Thumbprint()}).Tokens.Refresh
 	ended := n.signIn(t, session.Start{Subject: subject})
 	endedPage, endedCookie := n.openPage(t, subject)
 	must(t, n.End(t.Context(), subject, ended.Session.ID, session.EndedByOwner))
@@ -285,6 +287,7 @@ func testMoveCarriesEverything(t *testing.T, p *place) {
 			t.Errorf("the cookie, in %s: %v", m.To, err)
 		}
 		n.wantReasons(t, ended.Tokens.Refresh, endedCookie)
+		n.wantRefused(t, bound, session.Evidence{}, session.ErrProofRequired)
 	}
 	if again := p.rows(t, subject); again != rows {
 		t.Errorf("rows after there and back:\n%s\nbefore:\n%s", again, rows)
@@ -295,6 +298,8 @@ func testMoveCarriesEverything(t *testing.T, p *place) {
 		t.Errorf("claims = %+v", claims)
 	}
 	n.refresh(t, unused.Tokens.Refresh)
+	_, err = n.RefreshWith(t.Context(), bound, mine.evidence(), laptop)
+	must(t, err)
 	if _, err := n.Refresh(t.Context(), used.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("a stolen token after the moves: %v, want %v", err, session.ErrEnded)
 	}

@@ -39,26 +39,30 @@ const rotateGrant = `UPDATE session_grants SET
 			SELECT c.now, CASE
 				WHEN status <> 'live' THEN 'ended'
 				WHEN idle_expires_at <= c.now OR expires_at <= c.now THEN 'expired'
-				WHEN substr(current_hash, 1, 12) = $9 AND refreshed_at > c.now - $10 AND issued_epoch = epoch THEN CAST($11 AS TEXT)
-				WHEN substr(current_hash, 1, 12) = $9 THEN 'rotated'
-				WHEN substr(previous_hash, 1, 12) = $9 AND window_until > c.now THEN 'repeated'
-				WHEN substr(previous_hash, 1, 12) = $9 THEN CAST($12 AS TEXT)
+				WHEN thumbprint <> '' AND thumbprint <> $9 THEN 'wrong_key'
+				WHEN thumbprint = '' AND CAST($10 AS BIGINT) = 1 AND client_id = 'sumun' THEN 'unbound'
+				WHEN substr(current_hash, 1, 12) = $11 AND refreshed_at > c.now - $12 AND issued_epoch = epoch THEN CAST($13 AS TEXT)
+				WHEN substr(current_hash, 1, 12) = $11 THEN 'rotated'
+				WHEN substr(previous_hash, 1, 12) = $11 AND window_until > c.now THEN 'repeated'
+				WHEN substr(previous_hash, 1, 12) = $11 THEN CAST($14 AS TEXT)
 				WHEN generation < $1 THEN 'ahead'
 				ELSE 'theft'
 			END AS outcome
-			FROM (SELECT COALESCE(CAST($13 AS BIGINT), (SELECT now FROM session_clock)) AS now) AS c
+			FROM (SELECT COALESCE(CAST($15 AS BIGINT), (SELECT now FROM session_clock)) AS now) AS c
 		) AS d
 	) AS v)
-	WHERE id IN ($14, $15)
+	WHERE id IN ($16, $17)
 	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
-		current_hash, successor_sealed, idle_expires_at - COALESCE(CAST($13 AS BIGINT), (SELECT now FROM session_clock))`
+		current_hash, successor_sealed, idle_expires_at - COALESCE(CAST($15 AS BIGINT), (SELECT now FROM session_clock)),
+		thumbprint`
 
 func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	grant := r.presented.grant.String()
 	d, err := s.refreshes.One(ctx, grant, r.presented.generation, r.next.hash(),
 		r.presented.hash(), r.sealed, s.cfg.Window.Microseconds(), addressText(r.device.Address),
-		cleanUserAgent(r.device.UserAgent), s.cfg.Idle.Microseconds(), r.presented.hash()[:tokenHash], r.age.Microseconds(),
-		string(r.early), string(r.lost), s.deps.told(), grant, grantAlias(r.presented.session, r.presented.grant).String())
+		cleanUserAgent(r.device.UserAgent), s.cfg.Idle.Microseconds(), r.thumbprint, flag(r.mustBind),
+		r.presented.hash()[:tokenHash], r.age.Microseconds(), string(r.early), string(r.lost), s.deps.told(), grant,
+		grantAlias(r.presented.session, r.presented.grant).String())
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return s.ended(ctx, r.presented)
 	}
@@ -80,6 +84,13 @@ func (s sqlStore) ended(ctx context.Context, p refreshToken) (decision, error) {
 	return d, err
 }
 
+func flag(set bool) int64 {
+	if set {
+		return 1
+	}
+	return 0
+}
+
 func scanDecision(r sqldb.Row) (decision, error) {
 	var (
 		d                    decision
@@ -88,7 +99,7 @@ func scanDecision(r sqldb.Row) (decision, error) {
 	)
 	g := &d.grant
 	err := r.Scan(&d.outcome, &d.reason, &g.SessionID, &g.Subject, &g.ClientID, &g.Scope, &audience, &roles, &g.Epoch, &authTime,
-		&g.ACR, &amr, &d.current, &d.sealed, &lasts)
+		&g.ACR, &amr, &d.current, &d.sealed, &lasts, &g.Thumbprint)
 	if err != nil {
 		return decision{}, err
 	}
