@@ -1,12 +1,15 @@
 // Command bench measures the real program from outside.
 //
-//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|all]
+//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|all]
 //
 // It builds sumun, starts it as a process of its own on free loopback ports, with a fresh data folder and without rate limits,
 // and drives it over HTTP. Load generator, server and database share the processors of one machine: what the generator
 // took of them is part of the report. --database postgres://... makes databases of its own on that server and drops them
 // afterwards; without it, the server keeps everything in SQLite. --redis redis-server starts that program and keeps sessions
 // there; compare and population need it. A request that fails, fails the run.
+//
+// proxy compares what the gateway passes requests on with to nginx and to net/http/httputil, all of them without authentication. It
+// needs nginx, wrk and Linux, and is not part of all.
 //
 // It refuses to judge: aims are printed beside the numbers, and a number that misses its aim is not an error.
 package main
@@ -67,13 +70,16 @@ var benchmarks = []struct {
 	{"storm", (*bench).storm, false},
 	{"population", (*bench).population, true},
 	{"revoke", (*bench).revoke, false},
+	{"proxy", (*bench).proxy, false},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if len(os.Args) > 1 && os.Args[1] == bareRole {
+	if what, ok := os.LookupEnv(forwardEnv); ok {
+		err = forward(ctx, what)
+	} else if len(os.Args) > 1 && os.Args[1] == bareRole {
 		err = serveBare(ctx, os.Args[2:])
 	} else {
 		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -98,14 +104,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	b := &bench{options: o, folder: folder}
-	if b.binary == "" {
+	if b.binary == "" && !withPeers(b.which) {
 		if err := b.build(ctx, stderr); err != nil {
 			return err
 		}
 	}
 	report := report{Machine: describeMachine(), Database: b.engine()}
 	for _, one := range benchmarks {
-		if b.which != one.name && (b.which != "all" || one.needsRedis && b.redis == "") {
+		if b.which != one.name && (b.which != "all" || withPeers(one.name) || one.needsRedis && b.redis == "") {
 			continue
 		}
 		fmt.Fprintf(stderr, "measuring %s on %s\n", one.name, b.engine())
@@ -129,7 +135,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|all]")
+		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|all]")
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database whose user may create others; SQLite without it")

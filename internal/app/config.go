@@ -58,7 +58,7 @@ type Config struct {
 	Identity  identity.Config `yaml:"identity" doc:"Accounts, and the limits on guessing."`
 	OAuth     oidc.Config     `yaml:"oauth" doc:"Programs that ask for tokens over OAuth 2, and the endpoints that they call."`
 	Mail      mail.Config     `yaml:"mail" doc:"How mail leaves."`
-	Gateway   gateway.Config  `yaml:"gateway" doc:"Which requests go where, and what is asked of them on the way. It takes effect as soon as the file has changed, without a restart."`
+	Gateway   gateway.Config  `yaml:"gateway" doc:"Which requests go where, and what is asked of them on the way. Routes, upstreams, rates and strip_headers take effect as soon as the file has changed, without a restart."`
 	Audit     audit.Config    `yaml:"audit" doc:"The trail of who did what to which account."`
 }
 

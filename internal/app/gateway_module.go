@@ -16,6 +16,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/gateway"
+	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
 
@@ -33,7 +34,7 @@ func gatewayModule() module {
 				errs = append(errs, errors.New("issuer: empty, and the identity module is not part of this process; "+
 					"give the public address that it has"))
 			}
-			if cfg.Gateway.UsesIdentity() && cfg.Gateway.IdentityURL == "" {
+			if cfg.Gateway.UsesIdentity() && !cfg.Gateway.KnowsIdentity() {
 				errs = append(errs, errors.New("gateway.identity_url: empty, and the identity module is not part of this process; "+
 					"give where it serves, such as http://10.0.0.5:8080, or set gateway.default_routes to false"))
 			}
@@ -47,6 +48,7 @@ func gatewayModule() module {
 type entrance struct {
 	*foundation
 	deps     gateway.Deps
+	remote   *auth.Verifier // nil where the identity module is part of the process
 	gateway  *gateway.Gateway
 	fault    atomic.Pointer[string] // what keeps the configuration file from being served; nil when it is
 	outdated prometheus.Gauge
@@ -60,38 +62,41 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 	if err := f.metrics.Register(e.outdated); err != nil {
 		return nil, fmt.Errorf("gateway metrics: %w", err)
 	}
-	e.deps = gateway.Deps{MaxBody: f.cfg.HTTP.MaxBody, Log: f.log, Metrics: f.metrics}
+	e.deps = gateway.Deps{MaxBody: f.cfg.HTTP.MaxBody, WriteTimeout: f.cfg.HTTP.WriteTimeout, Log: f.log, Metrics: f.metrics}
 	if _, off := f.limiter.(ratelimit.Off); !off {
 		e.deps.Limiter = f.limiter
 	}
+	built := &unit{front: e.front, notes: e.notes, workers: []worker{{"gateway", e.run}, {"configuration file", e.follow}}}
 	for _, u := range before {
-		e.deps.Verifier = u.verifier
-		e.deps.Render = u.pages.Fault
-		e.deps.Staleness = u.staleness
+		e.deps.Verifier, e.deps.Render = entryVerifier{u.verifier, u.entryProofs}, u.pages.Fault
 	}
-	if len(before) == 0 {
-		verifier, err := e.remoteVerifier()
-		if err != nil {
-			return nil, err
-		}
-		e.deps.Verifier = verifier
-		e.deps.Staleness = func() time.Duration { return 0 }
+	if len(before) > 0 {
+		return built, nil
 	}
-	return &unit{
-		front:   e.front,
-		notes:   e.notes,
-		workers: []worker{{"gateway", e.run}, {"configuration file", e.follow}},
-	}, nil
+	var err error
+	if e.remote, err = e.remoteVerifier(); err != nil {
+		return nil, err
+	}
+	e.deps.Verifier = e.remote
+	built.load = e.load
+	built.workers = append(built.workers, worker{"verifier", e.remote.Run})
+	return built, e.watchVerifier()
 }
 
-// remoteVerifier gets keys from the identity module elsewhere.
-func (e *entrance) remoteVerifier() (*auth.Verifier, error) {
-	audience := e.cfg.Gateway.Audience
-	if audience == "" {
-		audience = e.cfg.Issuer
-	}
-	return auth.New(auth.Config{Issuer: e.cfg.Issuer, Audience: audience, Clock: e.clock})
+// entryVerifier verifies what will be verified again further inside this process: it remembers proofs by itself.
+type entryVerifier struct {
+	*auth.Verifier
+	proofs *auth.Proofs
 }
+
+func (v entryVerifier) VerifyRequest(r *http.Request) (*auth.Claims, error) {
+	return v.VerifyRequestWith(r, v.proofs)
+}
+
+func (v entryVerifier) DPoPNonce(r *http.Request) string { return v.proofs.NonceFor(r) }
+
+// secure reports whether a client spoke TLS, with us or with a proxy that we trust.
+func secure(r *http.Request) bool { return httpd.Secure(r.Context()) }
 
 func (e *entrance) front(own http.Handler) (_ http.Handler, err error) {
 	e.deps.Identity = own
@@ -101,12 +106,16 @@ func (e *entrance) front(own http.Handler) (_ http.Handler, err error) {
 
 func (e *entrance) run(ctx context.Context) error { return e.gateway.Run(ctx) }
 
-// notes tell why the configuration file is not what is served.
+// notes tell why the configuration file is not what is served, and what is missing.
 func (e *entrance) notes() []string {
+	var all []string
 	if why := e.fault.Load(); why != nil {
-		return []string{"the configuration file is not served: " + *why}
+		all = append(all, "the configuration file is not served: "+*why)
 	}
-	return nil
+	if e.remote != nil && e.remote.Stats().KeysAge == auth.Unknown {
+		all = append(all, "no token can be verified: the issuer's keys have not been fetched yet")
+	}
+	return all
 }
 
 // lookEvery is how often the configuration file is looked at. A change counts when two looks in a row saw the same, so that no
@@ -120,7 +129,7 @@ func (e *entrance) follow(ctx context.Context) error {
 	defer signal.Stop(hangUp)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	served := stampOf(e.from.file)
+	served := e.from.stamp // it may have changed since then
 	seen := served
 	for {
 		select {

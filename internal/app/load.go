@@ -15,13 +15,14 @@ type source struct {
 	env      []string
 	flags    map[string]string
 	selected []module
+	stamp    stamp // of the file, before it was read
 }
 
 func newSource(file string, env []string, flags map[string]string, selected []module) source {
 	if file == "" {
 		file = lookup(env, settings.ConfigVariable)
 	}
-	return source{file, env, flags, selected}
+	return source{file, env, flags, selected, stampOf(file)}
 }
 
 // load reads the configuration from the file, the environment and the flags, over the defaults, and completes it. The

@@ -3,8 +3,6 @@ package gateway
 import (
 	"errors"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/sumunio/sumun/auth"
@@ -19,6 +17,11 @@ func (b *builder) authenticate(rc Route) stage.Stage {
 	}
 	return func(next stage.Handler) stage.Handler {
 		return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
+			if rc.Authentication != ByUpstream { // which has nonces of its own
+				if nonce := b.deps.Verifier.DPoPNonce(r); nonce != "" {
+					w.Header().Set("DPoP-Nonce", nonce)
+				}
+			}
 			claims, err := b.deps.Verifier.VerifyRequest(r)
 			switch {
 			case err == nil:
@@ -41,34 +44,22 @@ func (b *builder) permit(rc Route, claims *auth.Claims) error {
 	if rc.Authentication != Required {
 		return nil
 	}
-	if rc.Critical && b.deps.Staleness() > b.cfg.Staleness {
-		return ErrStale
-	}
-	for _, scope := range rc.Scopes {
-		if !hasWord(claims.Scope, scope) {
-			return ErrScope.Challenge(`Bearer realm="sumun", error="insufficient_scope", scope="` + strings.Join(rc.Scopes, " ") + `"`)
+	if rc.Critical {
+		if err := b.deps.Verifier.Fresh(); err != nil {
+			return Refusal(err)
 		}
 	}
-	if len(rc.Roles) > 0 && !slices.ContainsFunc(rc.Roles, func(role string) bool { return slices.Contains(claims.Roles, role) }) {
-		return ErrRole
+	if len(rc.Scopes) > 0 {
+		if err := auth.CheckScope(claims, rc.Scopes...); err != nil {
+			return Refusal(err)
+		}
+	}
+	if len(rc.Roles) > 0 {
+		if err := auth.CheckRole(claims, rc.Roles...); err != nil {
+			return Refusal(err)
+		}
 	}
 	return nil
-}
-
-// What verification alone does not decide.
-var (
-	ErrScope = fault.New(fault.Forbidden, "gateway.scope", "The access token does not allow this.")
-	ErrStale = fault.New(fault.Unavailable, "gateway.stale", "It is not certain at the moment which tokens have been revoked.").After(5 * time.Second)
-)
-
-// hasWord reports whether a list separated by spaces has a word.
-func hasWord(list, word string) bool {
-	for part := range strings.SplitSeq(list, " ") {
-		if part == word {
-			return true
-		}
-	}
-	return false
 }
 
 // Refusal is the answer to a token that does not let through (RFC 6750 section 3). What is not about the token, such as a

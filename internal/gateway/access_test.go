@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/httpd"
 )
@@ -39,9 +40,9 @@ func TestAuthentication(t *testing.T) {
 		{"GET /optional", []string{as("old")}, 401, "auth.expired"},
 		{"GET /upstream", []string{as("old")}, 200, ""},
 		{"GET /scoped", []string{as("kim")}, 200, ""},
-		{"GET /scoped", []string{as("lee")}, 403, "gateway.scope"},
+		{"GET /scoped", []string{as("lee")}, 403, "auth.scope"},
 		{"GET /admins", []string{as("kim")}, 200, ""},
-		{"GET /admins", []string{as("lee")}, 403, "gateway.role"},
+		{"GET /admins", []string{as("lee")}, 403, "auth.role"},
 		{"GET /nowhere", nil, 404, "request.not_found"},
 		{"TRACE /public", nil, 405, "request.method_not_allowed"},
 	} {
@@ -52,7 +53,7 @@ func TestAuthentication(t *testing.T) {
 		if a.status == 401 && !strings.HasPrefix(a.header.Get("Www-Authenticate"), "Bearer ") {
 			t.Errorf("%s: 401 without a challenge", tc.request)
 		}
-		if tc.code == "gateway.scope" && !strings.Contains(a.header.Get("Www-Authenticate"), `error="insufficient_scope", scope="write"`) {
+		if tc.code == "auth.scope" && !strings.Contains(a.header.Get("Www-Authenticate"), `scope="write"`) {
 			t.Errorf("challenge %q", a.header.Get("Www-Authenticate"))
 		}
 	}
@@ -61,24 +62,36 @@ func TestAuthentication(t *testing.T) {
 // A stolen token that was revoked during an outage of the feed must not move money; everything else goes on.
 func TestCriticalRoutesRefuseWhenStale(t *testing.T) {
 	t.Parallel()
-	var stale atomic.Int64
+	var stale atomic.Bool
 	critical := required("critical", "/critical")
 	critical.Critical = true
 	w := setup(t, routes(required("ordinary", "/"), critical), func(_ *gateway.Config, d *gateway.Deps, _ *httpd.Config) {
-		d.Staleness = func() time.Duration { return time.Duration(stale.Load()) }
+		d.Verifier = ageing{callers, &stale}
 	})
-	for _, step := range []struct {
-		stale              time.Duration
-		critical, ordinary int
-	}{{0, 200, 200}, {29 * time.Second, 200, 200}, {31 * time.Second, 503, 200}, {time.Second, 200, 200}} {
-		stale.Store(int64(step.stale))
-		if a := w.send(t, "GET /critical", as("kim")); a.status != step.critical {
-			t.Errorf("stale for %v: critical %d", step.stale, a.status)
+	for _, is := range []bool{false, true, false} {
+		stale.Store(is)
+		a := w.send(t, "GET /critical", as("kim"))
+		if refused := a.status == 503 && a.code() == "auth.stale" && a.header.Get("Retry-After") != ""; refused != is || !is && a.status != 200 {
+			t.Errorf("stale %v: critical %d %s", is, a.status, a.body)
 		}
-		if a := w.send(t, "GET /", as("kim")); a.status != step.ordinary {
-			t.Errorf("stale for %v: ordinary %d", step.stale, a.status)
+		if a := w.send(t, "GET /", as("kim")); a.status != 200 {
+			t.Errorf("stale %v: ordinary %d", is, a.status)
 		}
 	}
+}
+
+// ageing is a verifier whose feed can be cut.
+type ageing struct {
+	tokens
+	stale *atomic.Bool
+}
+
+// Fresh implements gateway.Verifier.
+func (a ageing) Fresh() error {
+	if a.stale.Load() {
+		return auth.ErrStale
+	}
+	return nil
 }
 
 // /admin is for the office network, and nobody gets into it by claiming to.
@@ -276,7 +289,8 @@ func TestValidateFindsEverything(t *testing.T) {
 	t.Parallel()
 	c := gateway.DefaultConfig()
 	c.Rate, c.Staleness, c.IdentityURL, c.StripHeaders = 0, 0, "ftp://x", []string{"*"}
-	c.Upstreams = []gateway.Upstream{{Name: "a"}, {Name: "a", URLs: []string{"http://x/path"}}, {Name: "sumun", URLs: []string{"http://x"}}}
+	c.Upstreams = []gateway.Upstream{newUpstream("a"), newUpstream("a", "http://x/path"), newUpstream("c", "http://x")}
+	c.Upstreams[0].Fallback, c.Upstreams[1].HashBy, c.Upstreams[1].Fallback, c.Upstreams[2].Fallback = "b", "moon", "c", "c"
 	scoped, crossing := public("scoped", "/a/{x}/c"), public("crossing", "/a/b/{y}")
 	scoped.Scopes, scoped.Upstream, crossing.Upstream = []string{"read"}, "a", "a"
 	bad := public("Bad Name", "/x//y")
@@ -291,8 +305,9 @@ func TestValidateFindsEverything(t *testing.T) {
 	}
 	text := err.Error()
 	for _, want := range []string{
-		"rate: 0", "staleness: 0s", `identity_url: "ftp://x"`, `strip_headers: "*"`, "upstreams[0].urls: empty", `upstreams[1].name: "a" is there twice`,
-		`upstreams[1].urls: "http://x/path"`, `upstreams[2].name: "sumun"`, "routes[0].authentication: public", `routes[1].paths: /a/b/{y} of "crossing"`,
+		"rate: 0", "staleness: 0s", `identity_url: "ftp://x"`, `strip_headers: "*"`, "upstreams[0].endpoints: empty", `upstreams[1].name: "a" is there twice`,
+		`upstreams[1].endpoints[0].url: "http://x/path"`, `upstreams[0].fallback: there is no upstream "b"`, `upstreams[1].hash_by: "moon"`,
+		`upstreams[2].fallback: "c" leads back to itself`, "routes[0].authentication: public", `routes[1].paths: /a/b/{y} of "crossing"`,
 		`routes[2].name: "Bad Name"`, `routes[2].paths: "/x//y"`, `routes[2].hosts: "A.example:80"`, `routes[2].methods: "get"`, `routes[2].methods: "TRACE"`,
 		"routes[2].max_body: is below 0", `routes[2].strip: "/y"`, "routes[2].limits[0].rate: 0", "routes[2].unlimited", `routes[2].upstream: there is no upstream ""`,
 		`routes[3].paths: /a/{z}/c of "twin"`, "routes[4].paths: empty",

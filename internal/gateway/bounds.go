@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
@@ -17,7 +19,7 @@ func networks(rc Route) stage.Stage {
 	}
 	return func(next stage.Handler) stage.Handler {
 		return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
-			if within(c.Client, rc.Deny) || len(rc.Allow) > 0 && !within(c.Client, rc.Allow) {
+			if contains(rc.Deny, c.Client) || len(rc.Allow) > 0 && !contains(rc.Allow, c.Client) {
 				return ErrNetwork
 			}
 			return next(w, r, c)
@@ -25,7 +27,7 @@ func networks(rc Route) stage.Stage {
 	}
 }
 
-func within(addr netip.Addr, networks []netip.Prefix) bool {
+func contains(networks []netip.Prefix, addr netip.Addr) bool {
 	for _, n := range networks {
 		if n.Contains(addr) {
 			return true
@@ -52,11 +54,32 @@ func (b *builder) sizes(rc Route) stage.Stage {
 			case r.ContentLength > maxBody:
 				return fault.ErrTooLarge
 			case r.ContentLength < 0:
-				r.Body = http.MaxBytesReader(serverWriter(w), r.Body, maxBody)
+				body := &boundedBody{ReadCloser: http.MaxBytesReader(serverWriter(w), r.Body, maxBody)}
+				r.Body = body
+				err := next(w, r, c)
+				if err != nil && body.exceeded.Load() {
+					return fault.ErrTooLarge.Wrap(err) // whatever the upstream made of it
+				}
+				return err
 			}
 			return next(w, r, c)
 		}
 	}
+}
+
+// boundedBody remembers that a body was larger than it may be.
+type boundedBody struct {
+	io.ReadCloser
+	exceeded atomic.Bool
+}
+
+// Read implements io.Reader.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		b.exceeded.Store(true)
+	}
+	return n, err
 }
 
 // serverWriter is net/http's own, which MaxBytesReader tells to close the connection after a body that is too large.

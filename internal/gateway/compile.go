@@ -4,11 +4,15 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/stage"
 )
 
-// compile makes the table of a valid configuration. Sumun's own routes come first: a route of the configuration with the same
+// compile makes the table of a valid configuration, and its upstreams the ones that run. Sumun's own routes come first: a route of the configuration with the same
 // host and path takes their place.
 func (g *Gateway) compile(cfg Config) (*table, error) {
 	t := &table{hosts: map[string]*node{}, anywhere: &node{}}
 	b := &builder{Gateway: g, cfg: cfg}
+	var err error
+	if b.services, err = g.services.plan(b.upstreams()); err != nil {
+		return nil, err
+	}
 	for _, rc := range b.defaultRoutes() {
 		if err := b.addTo(t, rc, true); err != nil {
 			return nil, err
@@ -19,13 +23,14 @@ func (g *Gateway) compile(cfg Config) (*table, error) {
 			return nil, err
 		}
 	}
-	return t, nil
+	return t, g.services.commit(b.services)
 }
 
 // builder compiles one configuration.
 type builder struct {
 	*Gateway
-	cfg Config
+	cfg      Config
+	services map[string]*service
 }
 
 func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
@@ -46,6 +51,7 @@ func (b *builder) stages(rc Route) []stage.Stage {
 		b.sizes(rc),
 		timeout(rc),
 		b.authenticate(rc),
+		b.lasting(rc),
 		b.limit(rc),
 		concurrency(rc),
 	}

@@ -5,20 +5,31 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/sumunio/sumun/internal/gateway/upstream"
+	"github.com/sumunio/sumun/internal/keyring"
 )
 
-// Config is which requests go where, and what is asked of them on the way. Everything but identity_url and audience takes effect
-// as soon as the file has changed.
+// Config is which requests go where, and what is asked of them on the way. Routes, upstreams, rates and
+// strip_headers take effect as soon as the file has changed, the rest at the next start.
 type Config struct {
 	DefaultRoutes bool          `yaml:"default_routes" doc:"Whether Sumun's own pages and API are served at every path that no other route takes."`
-	IdentityURL   string        `yaml:"identity_url" doc:"Where the identity module serves, such as http://10.0.0.5:8080, where it is not part of this process: the upstream called sumun."`
+	IdentityURL   string        `yaml:"identity_url" doc:"Where the identity module serves, such as http://10.0.0.5:8080, where it is not part of this process. Several addresses are an upstream called sumun."`
 	Audience      string        `yaml:"audience" doc:"The name that access tokens carry for what is behind this gateway. Empty: the issuer."`
 	SignInRate    int           `yaml:"sign_in_rate" doc:"Sign-ins per minute from one network address (IPv6: one /64), on Sumun's own routes."`
 	Rate          int           `yaml:"rate" doc:"Requests per minute of a person or service that shows a token, and of a network address without one, on all routes together that say nothing about limits."`
 	Staleness     time.Duration `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
+	Feed          Feed          `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
 	StripHeaders  []string      `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
 	Upstreams     []Upstream    `yaml:"upstreams" doc:"The services that routes lead to."`
 	Routes        []Route       `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
+}
+
+// Feed is how the revocation feed of an identity module elsewhere is read.
+type Feed struct {
+	ClientID     string         `yaml:"client_id" doc:"The client that this gateway is, with the scope revocations:read. Empty: the feed is not followed, and tokens live until they expire."`
+	ClientSecret keyring.Secret `yaml:"client_secret" doc:"Its secret."`
+	Snapshot     string         `yaml:"snapshot" doc:"A file in which keys and revocations are kept, so that the gateway starts while the identity module is down. Empty: none."`
 }
 
 // Route is what happens to the requests that it takes.
@@ -73,9 +84,14 @@ func (l *Limit) SetDefaults() { l.By, l.Per = ByCaller, time.Minute }
 
 // Upstream is a service.
 type Upstream struct {
-	Name string   `yaml:"name" doc:"What routes call it."`
-	URLs []string `yaml:"urls" doc:"Where it serves, such as http://10.0.0.7:8000."`
+	upstream.Config `yaml:",inline"`
+
+	Fallback string `yaml:"fallback" doc:"The upstream that gets the requests that this one could not answer."`
+	HashBy   string `yaml:"hash_by" doc:"What is hashed where balance is hash: caller, header:NAME or cookie:NAME."`
 }
+
+// SetDefaults prepares an upstream to be read.
+func (u *Upstream) SetDefaults() { u.Config, u.HashBy = upstream.DefaultConfig(), "caller" }
 
 // DefaultConfig serves Sumun alone.
 func DefaultConfig() Config {
@@ -91,6 +107,14 @@ func DefaultConfig() Config {
 // UsesIdentity reports whether a route leads to the identity module.
 func (c Config) UsesIdentity() bool {
 	return c.DefaultRoutes || slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Upstream == Identity })
+}
+
+// KnowsIdentity reports whether it says where the identity module is.
+func (c Config) KnowsIdentity() bool { return c.IdentityURL != "" || c.has(Identity) }
+
+// has reports whether there is an upstream of that name.
+func (c Config) has(name string) bool {
+	return slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == name })
 }
 
 // Identity is the name of the upstream that is the identity module.

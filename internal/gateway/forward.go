@@ -1,11 +1,12 @@
 package gateway
 
 import (
-	"fmt"
+	"errors"
 	"net/http"
 	"strings"
 
 	"github.com/sumunio/sumun/internal/gateway/stage"
+	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/httpd"
 )
 
@@ -14,13 +15,14 @@ func (b *builder) forward(rc Route) (stage.Handler, error) {
 	if rc.Upstream == Identity && b.deps.Identity != nil {
 		return b.inProcess(), nil
 	}
-	pool, err := b.pool(rc.Upstream)
-	if err != nil {
-		return nil, err
+	to := b.services[rc.Upstream]
+	if to == nil {
+		return nil, errNoIdentity
 	}
 	clean := newCleaner(b.cfg.StripHeaders)
 	// Two of them, so that no request needs one of its own.
 	onPlain, onSecure := answer(rc, false), answer(rc, true)
+	hashed := to.cfg.Balance == upstream.BalanceHash
 	strip := escape([]byte(rc.Strip))
 	token := rc.Forward == ForwardToken || rc.Upstream == Identity
 	return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
@@ -35,11 +37,14 @@ func (b *builder) forward(rc Route) (stage.Handler, error) {
 		if rc.IdentityHeaders {
 			introduce(r.Header, c)
 		}
-		o := Options{Path: target(c.Path, strip, r.URL.RawQuery), OnAnswer: onPlain}
+		o := upstream.Options{Path: target(c.Path, strip, r.URL.RawQuery), OnAnswer: onPlain}
 		if httpd.Secure(r.Context()) {
 			o.OnAnswer = onSecure
 		}
-		return pool.Forward(w, r, o)
+		if hashed {
+			o.Key = to.cfg.key(r, c)
+		}
+		return to.pool.Forward(w, r, o)
 	}, nil
 }
 
@@ -89,18 +94,34 @@ func withholdCookies(h http.Header) {
 	}
 }
 
-// pool returns the service of that name.
-func (b *builder) pool(name string) (upstream, error) {
-	if name == Identity {
-		if b.cfg.IdentityURL == "" {
-			return nil, fmt.Errorf("gateway.identity_url: empty, and the identity module is not part of this process; name where it serves")
+// key is what decides the endpoint under consistent hashing.
+func (u *Upstream) key(r *http.Request, c *stage.Call) string {
+	kind, name, _ := strings.Cut(u.HashBy, ":")
+	switch kind {
+	case "header":
+		return r.Header.Get(name)
+	case "cookie":
+		if cookie, err := r.Cookie(name); err == nil {
+			return cookie.Value
 		}
-		return newProxy(Upstream{Name: name, URLs: []string{b.cfg.IdentityURL}})
+		return ""
+	default:
+		return string(ByCaller.key(nil, c))
 	}
-	for _, u := range b.cfg.Upstreams {
-		if u.Name == name {
-			return newProxy(u)
-		}
+}
+
+// errNoIdentity is for routes that lead to the identity module where there is none.
+var errNoIdentity = errors.New("gateway.identity_url: empty, and the identity module is not part of this process; give where it serves")
+
+// upstreams are those of the configuration, and the identity module where it is elsewhere.
+func (b *builder) upstreams() []Upstream {
+	all := b.cfg.Upstreams
+	if b.deps.Identity != nil || b.cfg.IdentityURL == "" || b.cfg.has(Identity) {
+		return all
 	}
-	return nil, fmt.Errorf("gateway.upstreams: there is no %q", name)
+	u := Upstream{Config: upstream.DefaultConfig()}
+	u.Name, u.Endpoints = Identity, []upstream.Endpoint{{URL: b.cfg.IdentityURL}}
+	// Its 503 is an answer to one person, such as in a storm of sign-ins, and no reason to keep refreshes from it.
+	u.Breaker, u.Health.Passive, u.Retry.Statuses = upstream.Breaker{}, upstream.Passive{}, nil
+	return append(all[:len(all):len(all)], u)
 }

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/gateway/stage"
+	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
@@ -37,25 +39,27 @@ import (
 var (
 	ErrPath           = fault.New(fault.Malformed, "gateway.path", "This address can be read in more than one way.")
 	ErrNetwork        = fault.New(fault.Forbidden, "gateway.network", "This is not served to your network.")
-	ErrRole           = fault.New(fault.Forbidden, "gateway.role", "Your roles do not allow this.")
 	ErrRateLimited    = fault.New(fault.RateLimited, "gateway.rate_limited", "Too many requests. Please wait a moment.")
 	ErrBusy           = fault.New(fault.Unavailable, "gateway.busy", "Too much is going on here at the moment. Please try again shortly.").After(time.Second)
 	ErrHeaderTooLarge = fault.New(fault.HeaderTooLarge, "gateway.header_too_large", "The header of the request is too large.")
-	ErrUnreachable    = fault.New(fault.BadGateway, "gateway.unreachable", "The service behind this address cannot be reached at the moment.")
 )
 
 // Verifier says whose a request's token is. *auth.Verifier is one.
 type Verifier interface {
 	// VerifyRequest returns the claims of the request's token, or an *auth.Error.
 	VerifyRequest(r *http.Request) (*auth.Claims, error)
+	// DPoPNonce returns what the answer must carry in the header DPoP-Nonce; "" for nothing.
+	DPoPNonce(r *http.Request) string
+	// Fresh returns nil while it is known what has been revoked, and otherwise an *auth.Error.
+	Fresh() error
+	// WithWatch returns a context that ends when the token of the claims does, or is revoked.
+	WithWatch(ctx context.Context, c *auth.Claims) (context.Context, context.CancelFunc)
 }
 
 // Deps are what a gateway is given.
 type Deps struct {
 	// Verifier verifies the callers' tokens.
 	Verifier Verifier
-	// Staleness is how old the verifier's knowledge of what has been revoked is.
-	Staleness func() time.Duration
 	// Limiter counts requests. Nil: nobody is counted.
 	Limiter ratelimit.Limiter
 	// Identity is the identity module, where it is part of this process. Nil: it is at IdentityURL.
@@ -64,20 +68,29 @@ type Deps struct {
 	Render func(w http.ResponseWriter, r *http.Request, f *fault.Fault)
 	// MaxBody bounds request bodies where the route does not, in bytes.
 	MaxBody int64
-	Log     *slog.Logger
-	Metrics prometheus.Registerer
+	// WriteTimeout is how long a client of a stream may take to read a piece of it. Zero: for ever.
+	WriteTimeout time.Duration
+	Log          *slog.Logger
+	Metrics      prometheus.Registerer
 }
 
 // Gateway serves the routes. It is safe for concurrent use.
 type Gateway struct {
-	deps    Deps
-	metrics *metrics
-	table   atomic.Pointer[table]
+	deps     Deps
+	metrics  *metrics
+	services services
+	table    atomic.Pointer[table]
+	loading  sync.Mutex
 }
 
 // New returns a gateway that serves cfg, which must be valid.
 func New(cfg Config, deps Deps) (*Gateway, error) {
 	g := &Gateway{deps: deps, metrics: newMetrics(deps.Metrics)}
+	counted, err := upstream.NewMetrics(deps.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	g.services.deps = upstream.Deps{Log: deps.Log, Metrics: counted}
 	return g, g.Load(cfg)
 }
 
@@ -86,6 +99,8 @@ func (g *Gateway) Load(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	g.loading.Lock()
+	defer g.loading.Unlock()
 	t, err := g.compile(cfg)
 	if err != nil {
 		return err
@@ -135,8 +150,8 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	httpd.WithErrors(g.deps.Render, func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
 }
 
-// Run does what has to be done beside requests, until ctx ends.
+// Run does what has to be done beside requests, such as checking the health of services, until ctx ends. It returns nil.
 func (g *Gateway) Run(ctx context.Context) error {
-	<-ctx.Done()
+	g.services.run(ctx)
 	return nil
 }

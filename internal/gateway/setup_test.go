@@ -19,6 +19,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/gateway"
+	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
@@ -27,6 +28,8 @@ import (
 type tokens map[string]*auth.Claims
 
 // VerifyRequest implements gateway.Verifier.
+func (tokens) DPoPNonce(*http.Request) string { return "" }
+
 func (ts tokens) VerifyRequest(r *http.Request) (*auth.Claims, error) {
 	token, err := auth.Token(r)
 	if err != nil {
@@ -36,6 +39,14 @@ func (ts tokens) VerifyRequest(r *http.Request) (*auth.Claims, error) {
 		return c, nil
 	}
 	return nil, auth.ErrExpired
+}
+
+// Fresh implements gateway.Verifier.
+func (ts tokens) Fresh() error { return nil }
+
+// WithWatch implements gateway.Verifier. Nothing is revoked.
+func (ts tokens) WithWatch(ctx context.Context, _ *auth.Claims) (context.Context, context.CancelFunc) {
+	return context.WithCancel(ctx)
 }
 
 var callers = tokens{
@@ -90,7 +101,7 @@ func setup(t *testing.T, settings ...setting) *world {
 	cfg.Upstreams = []gateway.Upstream{newUpstream("echo", service.URL)}
 	server.Listen, server.ReadHeaderTimeout, server.IdleTimeout = "127.0.0.1:0", time.Second, time.Second
 	deps := gateway.Deps{
-		Verifier: callers, Staleness: func() time.Duration { return 0 }, MaxBody: 1 << 20,
+		Verifier: callers, MaxBody: 1 << 20, WriteTimeout: time.Second,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)), Metrics: w.metrics,
 	}
 	for _, s := range settings {
@@ -105,7 +116,15 @@ func setup(t *testing.T, settings ...setting) *world {
 	return w
 }
 
-func newUpstream(name, url string) gateway.Upstream { return gateway.Upstream{Name: name, URLs: []string{url}} }
+func newUpstream(name string, urls ...string) gateway.Upstream {
+	var u gateway.Upstream
+	u.SetDefaults()
+	u.Name = name
+	for _, url := range urls {
+		u.Endpoints = append(u.Endpoints, upstream.Endpoint{URL: url})
+	}
+	return u
+}
 
 func (w *world) serve(t *testing.T, cfg httpd.Config, deps gateway.Deps) {
 	t.Helper()

@@ -16,8 +16,8 @@ func (c Config) Validate() error {
 	names := map[string]bool{}
 	for i, r := range c.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
-		errs = append(errs, checkName(key, r.Name, names), r.check(key))
-		if r.Upstream != Identity && !slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == r.Upstream }) {
+		errs = append(errs, checkName(key, r.Name, names), checkOwnName(key, r.Name), r.check(key))
+		if r.Upstream != Identity && !c.has(r.Upstream) {
 			errs = append(errs, fmt.Errorf("%s.upstream: there is no upstream %q; add it to gateway.upstreams, or use sumun", key, r.Upstream))
 		}
 	}
@@ -41,6 +41,12 @@ func (c Config) checkSwitches() error {
 	if c.Staleness < time.Second || c.Staleness > time.Hour {
 		errs = append(errs, fmt.Errorf("staleness: %s is outside 1s to 1h; use 30s", c.Staleness))
 	}
+	if (c.Feed.ClientID == "") != (c.Feed.ClientSecret == "") {
+		errs = append(errs, errors.New("feed.client_id: it and client_secret go together; set both or neither"))
+	}
+	if c.Feed.Snapshot != "" && c.Feed.ClientID == "" {
+		errs = append(errs, fmt.Errorf("feed.snapshot: %q needs client_id and client_secret, under which it is sealed; set them, or leave it out", c.Feed.Snapshot))
+	}
 	for _, name := range c.StripHeaders {
 		if bare := strings.TrimSuffix(name, "*"); bare == "" || strings.Trim(bare, nameCharacters) != "" {
 			errs = append(errs, fmt.Errorf("strip_headers: %q is no name of a header; write it like X-User-*", name))
@@ -57,15 +63,52 @@ func (c Config) checkUpstreams() error {
 	names := map[string]bool{}
 	for i, u := range c.Upstreams {
 		key := fmt.Sprintf("upstreams[%d]", i)
-		errs = append(errs, checkName(key, u.Name, names))
-		if len(u.URLs) == 0 {
-			errs = append(errs, fmt.Errorf("%s.urls: empty; name where the service is, such as http://10.0.0.7:8000", key))
+		errs = append(errs, checkName(key, u.Name, names), within(key, u.Config.Validate()))
+		if len(u.Endpoints) == 0 {
+			errs = append(errs, fmt.Errorf("%s.endpoints: empty; name where the service is, such as http://10.0.0.7:8000", key))
 		}
-		for _, text := range u.URLs {
-			errs = append(errs, checkURL(key+".urls", text))
+		kind, name, named := strings.Cut(u.HashBy, ":")
+		if u.HashBy != "" && (kind != "caller" || named) && (kind != "header" && kind != "cookie" || name == "") {
+			errs = append(errs, fmt.Errorf("%s.hash_by: %q is not known; use caller, header:NAME or cookie:NAME", key, u.HashBy))
 		}
+		errs = append(errs, c.checkFallback(key, u))
 	}
 	return errors.Join(errs...)
+}
+
+// within puts the place of a part of the configuration in front of everything that is wrong with it. Names are checked by checkName.
+func within(key string, err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	switch {
+	case err == nil:
+		return nil
+	case !ok && strings.HasPrefix(err.Error(), "name: "):
+		return nil
+	case !ok:
+		return fmt.Errorf("%s.%w", key, err)
+	}
+	var errs []error
+	for _, one := range joined.Unwrap() {
+		errs = append(errs, within(key, one))
+	}
+	return errors.Join(errs...)
+}
+
+// checkFallback follows fallbacks, which must end somewhere.
+func (c Config) checkFallback(key string, u Upstream) error {
+	seen := map[string]bool{u.Name: true}
+	for next := u.Fallback; next != ""; {
+		i := slices.IndexFunc(c.Upstreams, func(other Upstream) bool { return other.Name == next })
+		if i < 0 {
+			return fmt.Errorf("%s.fallback: there is no upstream %q; add it to gateway.upstreams", key, next)
+		}
+		if seen[next] {
+			return fmt.Errorf("%s.fallback: %q leads back to itself; end the chain somewhere", key, u.Fallback)
+		}
+		seen[next] = true
+		next = c.Upstreams[i].Fallback
+	}
+	return nil
 }
 
 func checkURL(key, text string) error {
@@ -80,12 +123,18 @@ func checkName(key, name string, taken map[string]bool) error {
 	switch {
 	case name == "" || len(name) > 64 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "":
 		return fmt.Errorf("%s.name: %q is no name; use a-z, 0-9, - and _", key, name)
-	case name == Identity || strings.HasPrefix(name, Identity+"-"):
-		return fmt.Errorf("%s.name: %q is one of Sumun's own; choose another one", key, name)
 	case taken[name]:
 		return fmt.Errorf("%s.name: %q is there twice; choose another one", key, name)
 	}
 	taken[name] = true
+	return nil
+}
+
+// checkOwnName keeps the names of Sumun's own routes for those.
+func checkOwnName(key, name string) error {
+	if name == Identity || strings.HasPrefix(name, Identity+"-") {
+		return fmt.Errorf("%s.name: %q is one of Sumun's own; choose another one", key, name)
+	}
 	return nil
 }
 

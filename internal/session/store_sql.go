@@ -27,8 +27,8 @@ const (
 
 	insertGrant = `INSERT INTO session_grants (id, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr,
 			amr, issued_epoch, generation, current_hash, window_until, idle_expires_at, expires_at, refreshed_at, address, user_agent,
-			status, end_reason, ended_at, outcome, purge_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, 0, $12, 0, $13, $14, $15, $16, $17, 'live', '', 0, '', $18)`
+			status, end_reason, ended_at, outcome, purge_at, thumbprint)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, 0, $12, 0, $13, $14, $15, $16, $17, 'live', '', 0, '', $18, $19)`
 
 	setSubjectRoles = `UPDATE session_subjects SET roles = $1, epoch = $2 WHERE subject = $3`
 	setGrantRoles   = `UPDATE session_grants SET roles = $1, epoch = $2
@@ -110,7 +110,7 @@ func (s sqlStore) insert(ctx context.Context, tx sqldb.Tx, o *opening) error {
 	_, err = tx.ExecContext(ctx, insertGrant, o.grantID.String(), one.ID, one.Subject, start.ClientID, start.Scope,
 		encodeList(start.Audience), *o.person.roles, one.Epoch, sqldb.Micros(one.AuthTime), one.ACR, encodeList(one.AMR),
 		o.refresh.hash(), sqldb.Micros(o.idle), sqldb.Micros(o.end), sqldb.Micros(o.now),
-		addressText(one.Device.Address), one.Device.UserAgent, purgeAt(o.idle))
+		addressText(one.Device.Address), one.Device.UserAgent, purgeAt(o.idle), start.Thumbprint)
 	return err
 }
 
