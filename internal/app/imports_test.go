@@ -54,7 +54,8 @@ func mayImport() map[string][]string {
 		"internal/identity/password":   {"internal/fault", "internal/keyring"},
 		"internal/oidc":                domain("internal/session", "internal/token", "internal/identity", "internal/web"),
 
-		"bench": {"internal/identity/password", "internal/sqldb"}, // the bare hash, and a database of its own
+		// The bare hash, handler and proxy, and a database of its own.
+		"bench": {"internal/identity/password", "internal/redisdb", "internal/sqldb", "internal/gateway/upstream"},
 	}
 }
 

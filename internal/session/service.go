@@ -66,7 +66,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	case cfg.Store != InSQL && deps.Redis != nil:
 		s.store = newRedisStore(c)
 	default:
-		s.store = sqlStore{c}
+		s.store = newSQLStore(c)
 	}
 	s.metrics = newMetrics(s.feed.age, func() int { return len(s.streams) })
 	if deps.Metrics != nil {

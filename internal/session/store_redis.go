@@ -373,5 +373,5 @@ func (s *redisStore) tasks() []task {
 func (s *redisStore) sweep(ctx context.Context) error {
 	before := sqldb.Micros(s.deps.Clock().Add(-keepIntent))
 	_, err := sqldb.Sweep(ctx, s.deps.DB, sweepIntents, before, sweepBatch)
-	return errors.Join(sqlStore{s.common}.sweep(ctx), err)
+	return errors.Join(sqlStore{common: s.common}.sweep(ctx), err)
 }

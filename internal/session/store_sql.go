@@ -11,7 +11,14 @@ import (
 )
 
 // sqlStore keeps sessions in SQL, next to everything else: the caller's transaction is all it needs.
-type sqlStore struct{ common }
+type sqlStore struct {
+	common
+	refreshes *sqldb.Gather[decision]
+}
+
+func newSQLStore(c common) sqlStore {
+	return sqlStore{c, sqldb.NewGather(c.deps.DB, scanDecision, rotateGrant)}
+}
 
 const (
 	insertSession = `INSERT INTO sessions (id, subject, label, user_agent, address, amr, acr, auth_time, created_at, last_used_at,

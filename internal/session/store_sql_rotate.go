@@ -53,10 +53,11 @@ const rotateGrant = `UPDATE session_grants SET
 		current_hash, successor_sealed, idle_expires_at - COALESCE(CAST($12 AS BIGINT), (SELECT now FROM session_clock))`
 
 func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
-	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, r.presented.generation, r.next.hash(),
+	grant := r.presented.grant.String()
+	d, err := s.refreshes.One(ctx, grant, r.presented.generation, r.next.hash(),
 		r.presented.hash(), r.sealed, s.cfg.Window.Microseconds(), addressText(r.device.Address),
 		cleanUserAgent(r.device.UserAgent), s.cfg.Idle.Microseconds(), r.age.Microseconds(), string(r.early), string(r.lost),
-		s.deps.told(), r.presented.grant.String())
+		s.deps.told(), grant)
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return decision{}, errUnknown
 	}

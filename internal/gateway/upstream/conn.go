@@ -17,7 +17,8 @@ const (
 // conn is a connection to an endpoint. One exchange uses it at a time; Close may be called by anyone.
 type conn struct {
 	net.Conn
-	peek   func() bool // reports whether anything has arrived, the end of the stream included; nil where that is not known
+	socket *socket // below TLS too; nil where there is none
+	plain  bool    // the socket is what is spoken through
 	reused bool
 	idle   time.Time // since when it has not been used
 
@@ -25,9 +26,11 @@ type conn struct {
 	start, end int
 	out        []byte // the head of a request is written here
 	in         head   // the head of an answer is parsed into here
+	exchange   exchange
 
 	readBy, writeBy time.Time // deadlines of the socket
 	wait            limit     // of every read and write of this exchange
+	interrupt       func()    // ends whatever is going on, from another goroutine
 	onWait          func()    // called before a read that may block; nil when nobody wants to know
 }
 
@@ -37,8 +40,12 @@ type limit struct {
 	deadline time.Time
 }
 
-func newConn(c net.Conn, peek func() bool) *conn {
-	return &conn{Conn: c, peek: peek, buf: make([]byte, readSize)}
+// newConn returns a connection that speaks through spoken, which is socket or TLS on top of it.
+func newConn(socket, spoken net.Conn) *conn {
+	c := &conn{Conn: spoken, plain: socket == spoken, buf: make([]byte, readSize)}
+	c.interrupt = func() { _ = c.Close() }
+	c.socket = newSocket(socket, c)
+	return c
 }
 
 // by returns when the limit is reached, unless current is close enough to that. Moving a deadline takes the runtime longer than
@@ -57,9 +64,6 @@ func (l limit) by(current time.Time) (by time.Time, change bool) {
 
 // unknownDeadline is one that no limit asks for, so that the next read sets its own.
 var unknownDeadline = time.Unix(1, 0)
-
-// interrupt ends whatever is going on, from another goroutine.
-func (c *conn) interrupt() { _ = c.Close() }
 
 // Read implements io.Reader within the limit.
 func (c *conn) Read(p []byte) (int, error) {
@@ -185,9 +189,26 @@ func (c *conn) rest() bool {
 	return true
 }
 
-// fresh reports whether nothing has arrived while the connection was idle: neither the end of the stream nor an answer that
-// nobody asked for. Bytes that arrive after this look are the reason why an answer is never more trusted than its endpoint.
-func (c *conn) fresh() bool { return c.peek == nil || !c.peek() }
+// errNotFresh means that something had arrived on an idle connection before it was used.
+var errNotFresh = errors.New("connection on which something arrived that nobody asked for")
+
+// ask writes what is in out. Where that is the whole request and the socket can be used directly, it also waits for the beginning of
+// the answer. It returns how much was written.
+func (c *conn) ask(whole bool, writing limit) (sent int, err error) {
+	if c.socket != nil && c.plain && whole {
+		if by, change := c.wait.by(c.readBy); change {
+			c.readBy = by
+			_ = c.SetReadDeadline(by)
+		}
+		if sent, err = c.socket.ask(c.out); err != nil || sent == len(c.out) {
+			return sent, err
+		}
+	} else if c.socket != nil && c.reused && !c.socket.fresh() {
+		return 0, errNotFresh
+	}
+	n, err := c.write(c.out[sent:], writing)
+	return sent + n, err
+}
 
 // noEOF says that a stream ended where it must not.
 func noEOF(err error) error {

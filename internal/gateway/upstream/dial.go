@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -36,7 +38,7 @@ func (d *dialer) dial(ctx context.Context, a address) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newConn(secured, peeker(plain)), nil
+	return newConn(plain, secured), nil
 }
 
 // connect returns the socket, and what is spoken through: the socket itself, or TLS.
@@ -57,13 +59,28 @@ func (d *dialer) connect(ctx context.Context, a address) (plain, secured net.Con
 	if cfg.ServerName = d.name; cfg.ServerName == "" {
 		cfg.ServerName = a.name
 	}
-	c := tls.Client(plain, cfg)
+	c := tls.Client(cutConn{plain}, cfg)
 	if err := c.HandshakeContext(ctx); err != nil {
 		_ = plain.Close()
 		return nil, nil, fmt.Errorf("TLS handshake with %s: %w", a.text, err)
 	}
 	return plain, c, nil
 }
+
+// cutConn is a connection under TLS. crypto/tls takes its end for the end of what was sent, which only the other side may declare
+// (RFC 8446, section 6.1); here it is an error.
+type cutConn struct{ net.Conn }
+
+// Read implements io.Reader.
+func (c cutConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err == io.EOF {
+		err = errCut
+	}
+	return n, err
+}
+
+var errCut = errors.New("TLS connection ended without notice")
 
 // load reads the files that are named.
 func (t TLS) load() (*tls.Config, error) {

@@ -69,7 +69,7 @@ func (e *endpoint) connect(ctx context.Context, p *Pool, anew bool) (*conn, *fai
 		if c == nil {
 			break
 		}
-		if time.Since(c.idle) < p.cfg.Connections.IdleTimeout && c.fresh() {
+		if time.Since(c.idle) < p.cfg.Connections.IdleTimeout {
 			return c, nil
 		}
 		_ = c.Close()

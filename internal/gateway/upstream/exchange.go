@@ -35,7 +35,8 @@ func (c *call) tryHTTP1(ctx context.Context, e *endpoint) (answer, *failure) {
 		if fail != nil {
 			return nil, fail
 		}
-		x := &exchange{call: c, e: e, conn: conn, unsent: true, stop: ctx}
+		x := &conn.exchange
+		*x = exchange{call: c, e: e, conn: conn, unsent: true, stop: ctx}
 		err := x.roundTrip(ctx)
 		if err == nil {
 			return x, nil
@@ -60,9 +61,9 @@ func (x *exchange) roundTrip(ctx context.Context) (err error) {
 	conn.out = append(conn.out, c.payload.bytes...)
 	conn.wait = limit{c.pool.cfg.Timeouts.FirstByte, c.deadline}
 	x.release = context.AfterFunc(ctx, conn.interrupt)
-	n, err := conn.write(conn.out, x.whileSending())
+	n, err := conn.ask(c.payload.stream == nil, x.whileSending())
 	x.unsent = n == 0
-	if err != nil && n == 0 {
+	if err != nil {
 		return err
 	}
 	if c.payload.stream != nil {
@@ -237,6 +238,8 @@ func (x *exchange) finish() {
 		x.discard()
 		return
 	}
-	x.e.inFlight.Add(-1)
-	x.e.keep(x.conn)
+	e, conn := x.e, x.conn
+	*x = exchange{} // an idle connection holds on to nothing
+	e.inFlight.Add(-1)
+	e.keep(conn)
 }

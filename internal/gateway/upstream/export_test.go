@@ -15,7 +15,7 @@ type Parsed struct {
 
 // ParseAnswer reads one answer to a request of the given method.
 func ParseAnswer(from net.Conn, method string) (p Parsed, err error) {
-	c := newConn(from, nil)
+	c := newConn(from, from)
 	block, err := c.readBlock(8 << 10)
 	if err != nil {
 		return p, err

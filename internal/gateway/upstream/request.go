@@ -194,14 +194,16 @@ func (c *call) send(to *conn, l limit) *sending {
 	c.payload.begun = true
 	s := &sending{done: make(chan struct{})}
 	go func() {
-		defer close(s.done)
 		switch s.ours, s.err = s.copyBody(c, to, l); {
 		case s.err == nil:
 			s.await(to, c.pool.cfg.Timeouts.FirstByte, l.deadline) // only now the endpoint has what it needs for an answer
-		case s.ours:
-			_ = to.Close() // so that nobody takes a cut request for a whole one
-		default:
+		case !s.ours:
 			s.await(to, lastWords, l.deadline) // it may have answered before it stopped reading
+		}
+		failed := s.ours
+		close(s.done) // first, so that whoever meets the closed connection finds the reason
+		if failed {
+			_ = to.Close() // so that nobody takes a cut request for a whole one
 		}
 	}()
 	return s

@@ -59,13 +59,14 @@ func TestRoundRobinByWeight(t *testing.T) {
 func TestLeastConnections(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
+	var arrived, quick atomic.Int64
 	slow, _ := rawUpstream(t, func(c *rawConn) {
 		for c.request() != nil {
+			arrived.Add(1)
 			<-release
 			c.send(ok)
 		}
 	})
-	var quick atomic.Int64
 	cfg := testConfig(slow, named(t, "quick", &quick))
 	cfg.Balance = upstream.BalanceLeastConnections
 	cfg.Timeouts.FirstByte = time.Minute
@@ -73,7 +74,7 @@ func TestLeastConnections(t *testing.T) {
 	var all sync.WaitGroup
 	all.Go(func() { _, _, _, _ = g.get(t) })
 	all.Go(func() { _, _, _, _ = g.get(t) })
-	until(t, "one is answered", func() bool { return quick.Load() == 1 })
+	until(t, "one is answered and one is not", func() bool { return quick.Load() == 1 && arrived.Load() == 1 })
 	for range 20 {
 		if _, text, _, _ := g.get(t); text != "quick" {
 			t.Errorf("got %q", text)
