@@ -29,7 +29,7 @@ func TestRedisKilled(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		fsync string
-		cut   int64             // bytes at the end of the file that never reached the disk
+		cut   int64            // bytes at the end of the file that never reached the disk
 		fits  func(int64) bool // whether so many tokens may be ahead
 	}{
 		"always":              {"always", 0, func(ahead int64) bool { return ahead == 0 }},
