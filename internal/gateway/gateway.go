@@ -29,6 +29,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/httpd"
@@ -51,6 +52,8 @@ var (
 type Verifier interface {
 	// VerifyRequest returns the claims of the request's token, or an *auth.Error.
 	VerifyRequest(r *http.Request) (*auth.Claims, error)
+	// DPoPNonce returns what the answer must carry in the header DPoP-Nonce; "" for nothing.
+	DPoPNonce(r *http.Request) string
 	// Fresh returns nil while it is known what has been revoked, and otherwise an *auth.Error.
 	Fresh() error
 	// WithWatch returns a context that ends when the token of the claims does, or is revoked.
@@ -63,6 +66,8 @@ type Deps struct {
 	Verifier Verifier
 	// Limiter counts requests. Nil: nobody is counted.
 	Limiter ratelimit.Limiter
+	// Repeats remembers what was asked under which key. Nil: this process alone does.
+	Repeats idempotency.Store
 	// Identity is the identity module, where it is part of this process. Nil: it is at IdentityURL.
 	Identity http.Handler
 	// Render answers people with a page that says what went wrong. Nil: everybody gets a problem document.
@@ -86,6 +91,9 @@ type Gateway struct {
 
 // New returns a gateway that serves cfg, which must be valid.
 func New(cfg Config, deps Deps) (*Gateway, error) {
+	if deps.Repeats == nil {
+		deps.Repeats = idempotency.NewMemory(time.Now)
+	}
 	g := &Gateway{deps: deps, metrics: newMetrics(deps.Metrics)}
 	counted, err := upstream.NewMetrics(deps.Metrics)
 	if err != nil {
