@@ -21,8 +21,10 @@ type Claims struct {
 	Scope    string // space-separated (RFC 8693 section 4.2)
 	// SessionID is empty for tokens that no session stands behind (client credentials).
 	SessionID string
-	ID        string // jti
-	KeyID     string // kid of the key that signed the token
+	// GrantID names the client's grant within the session, where it can be revoked by itself.
+	GrantID string
+	ID      string // jti
+	KeyID   string // kid of the key that signed the token
 
 	IssuedAt  time.Time
 	ExpiresAt time.Time
@@ -109,6 +111,8 @@ func (p *payload) member(name string, value json.RawMessage) error {
 		return text(&c.Scope)
 	case "sid":
 		return text(&c.SessionID)
+	case "gid":
+		return text(&c.GrantID)
 	case "jti":
 		return text(&c.ID)
 	case "iat":

@@ -127,7 +127,7 @@ func (h *api) refresh(ctx context.Context, in *refreshInput) (*refreshOutput, er
 	if in.Body != nil && in.Body.AccessToken != "" {
 		access = in.Body.AccessToken
 	}
-	tokens, err := h.sessions.RefreshPaired(ctx, presented, access, NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
+	tokens, err := h.sessions.RefreshWith(ctx, presented, Evidence{Access: access}, NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
 	if err != nil {
 		// An outage takes nothing from the browser; only what will never work again goes.
 		if byCookie && (errors.Is(err, ErrInvalidGrant) || errors.Is(err, ErrEnded)) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/keyring"
+	"github.com/sumunio/sumun/internal/token"
 )
 
 // outcome is what came of presenting a refresh token; it is also a metric's label.
@@ -58,14 +59,26 @@ const refreshTimeout = 5 * time.Second
 // While the store cannot be reached, or does not answer within refreshTimeout, the answer is ErrUnavailable and the token
 // stays good.
 func (s *Service) Refresh(ctx context.Context, presented string, device Device) (Tokens, error) {
-	return s.RefreshPaired(ctx, presented, "", device)
+	return s.RefreshWith(ctx, presented, Evidence{}, device)
 }
 
-// RefreshPaired is Refresh with the access token that was issued with the refresh token.
-func (s *Service) RefreshPaired(ctx context.Context, presented, access string, device Device) (Tokens, error) {
+// Evidence is what comes with a refresh token to show that its client presents it.
+type Evidence struct {
+	Access string // the access token that was issued with it
+	// ClientID is the client that has proved who it is; "" where none has to. A token that is confined to a client is not valid
+	// without it, and one that is not confined is not valid with it.
+	ClientID    string
+	ClientEpoch int64
+	// Narrow, if given, may make the access token say less than was granted. An error leaves the client with the successor that it
+	// gets for the same token again.
+	Narrow func(granted *token.Grant) error
+}
+
+// RefreshWith is Refresh with evidence.
+func (s *Service) RefreshWith(ctx context.Context, presented string, with Evidence, device Device) (Tokens, error) {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	tokens, result, err := s.refresh(ctx, presented, access, device)
+	tokens, result, err := s.refresh(ctx, presented, with, device)
 	if abandoned(err) {
 		result = wasAbandoned
 	}
@@ -73,15 +86,15 @@ func (s *Service) RefreshPaired(ctx context.Context, presented, access string, d
 	return tokens, err
 }
 
-func (s *Service) refresh(ctx context.Context, presented, access string, device Device) (Tokens, outcome, error) {
-	p, err := s.verify(ctx, presented)
+func (s *Service) refresh(ctx context.Context, presented string, with Evidence, device Device) (Tokens, outcome, error) {
+	p, err := s.verify(ctx, presented, with.ClientID)
 	if errors.Is(err, errNotOurs) {
 		return Tokens{}, wasInvalid, ErrInvalidGrant.Wrap(err)
 	}
 	if err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
-	if err := s.checkPair(ctx, p, access); errors.Is(err, ErrUnpaired) {
+	if err := s.checkPair(ctx, p, with.Access); errors.Is(err, ErrUnpaired) {
 		return Tokens{}, wasUnpaired, err
 	} else if err != nil {
 		return Tokens{}, wasUnavailable, err
@@ -116,22 +129,29 @@ func (s *Service) refresh(ctx context.Context, presented, access string, device 
 	if d.grant.ID, err = s.paired(ctx, next); err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
+	d.grant.GrantID, d.grant.ClientEpoch = grantID(d.grant.ClientID, p.grant), with.ClientEpoch
+	if with.Narrow != nil {
+		if err := with.Narrow(&d.grant); err != nil {
+			return Tokens{}, d.outcome, err
+		}
+	}
 	issued, err := s.deps.Tokens.Issue(ctx, d.grant)
 	if err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
 	return Tokens{
 		SessionID: d.grant.SessionID, Access: issued.Token, ExpiresIn: issued.Lifetime,
-		Refresh: next.encode(), RefreshExpiresIn: d.lasts,
+		Refresh: next.encode(), RefreshExpiresIn: d.lasts, Granted: d.grant,
 	}, d.outcome, nil
 }
 
 // verify returns the token if we made it, and errNotOurs if not. It asks the store for nothing but a key it has not seen.
-func (s *Service) verify(ctx context.Context, presented string) (refreshToken, error) {
+func (s *Service) verify(ctx context.Context, presented, clientID string) (refreshToken, error) {
 	p, err := parseRefresh(presented)
 	if err != nil {
 		return refreshToken{}, err
 	}
+	p.client = clientID
 	key, err := s.deps.Keyring.ByID(ctx, MACPurpose, p.keyID)
 	if errors.Is(err, keyring.ErrUnknownKey) {
 		return refreshToken{}, fmt.Errorf("%w: %w", errNotOurs, err)

@@ -20,7 +20,8 @@ import (
 //
 //	version 1 | MAC key id 4 | routing 8 | session 16 | grant 16 | generation 8 | secret 32 | HMAC-SHA256 32
 //
-// in base64url after a prefix that secret scanners can look for. The MAC covers everything before it. Only a token that we
+// in base64url after a prefix that secret scanners can look for. The MAC covers everything before it, and the id of the client that
+// the token is confined to, if any: presented by another one it is not a token of ours. Only a token that we
 // made can therefore reach the store: who knows the ids, which are no secret, can do nothing with them. Routing is random
 // per person and tells a sharded store where the person's sessions are.
 const (
@@ -47,6 +48,8 @@ type refreshToken struct {
 	generation int64 // never negative
 	secret     [secretSize]byte
 	mac        [sha256.Size]byte
+
+	client string // that it works together with, "" for any; covered by the MAC, and not in the token
 }
 
 // parseRefresh reads the one canonical spelling of a token. Whether its MAC is right is for authentic to say.
@@ -92,6 +95,7 @@ func (t refreshToken) signed() []byte {
 func (t refreshToken) computeMAC(key []byte) (mac [sha256.Size]byte) {
 	h := hmac.New(sha256.New, key)
 	h.Write(t.signed())
+	h.Write([]byte(t.client))
 	h.Sum(mac[:0])
 	return mac
 }
@@ -102,9 +106,9 @@ func (t refreshToken) authentic(key []byte) bool {
 	return hmac.Equal(mac[:], t.mac[:])
 }
 
-// firstRefresh returns the first token of a grant, under the given key.
-func firstRefresh(keyID uint32, key []byte, routing [routingSize]byte, session, grant uuid.UUID) refreshToken {
-	t := refreshToken{keyID: keyID, routing: routing, session: session, grant: grant}
+// firstRefresh returns the first token of a grant, under the given key, for a client or for any.
+func firstRefresh(keyID uint32, key []byte, client string, routing [routingSize]byte, session, grant uuid.UUID) refreshToken {
+	t := refreshToken{keyID: keyID, client: client, routing: routing, session: session, grant: grant}
 	rand.Read(t.secret[:])
 	t.mac = t.computeMAC(key)
 	return t

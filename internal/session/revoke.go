@@ -8,10 +8,8 @@ import (
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
-// OfGrant revokes the access tokens of one client in a session. It ends no refresh family.
-func OfGrant(sessionID, clientID string) auth.Revocation {
-	return revocation(auth.RevokeGrant, auth.GrantID(sessionID, clientID), 0)
-}
+// OfGrant revokes the access tokens of a client's grant, by the grant's id. It ends no refresh family: EndGrant does.
+func OfGrant(id string) auth.Revocation { return revocation(auth.RevokeGrant, id, 0) }
 
 // OfToken revokes one access token, by its jti.
 func OfToken(id string) auth.Revocation { return revocation(auth.RevokeToken, id, 0) }

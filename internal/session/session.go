@@ -22,6 +22,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/token"
 )
 
 // FirstParty is the client of sign-ins to Sumun itself. Theft of one of its refresh tokens ends the whole session.
@@ -72,6 +73,7 @@ const (
 	PasswordReset   Reason = "password_reset"   // new password, by mail
 	AccountDisabled Reason = "account_disabled"
 	AccountDeleted  Reason = "account_deleted"
+	GrantRevoked    Reason = "grant_revoked" // a client's share was withdrawn, by itself or by the person
 	LimitReached    Reason = "session_limit" // a newer session took its place
 	Theft           Reason = "theft"         // a refresh token was presented that had been replaced, or too early
 )
@@ -98,6 +100,8 @@ func (r Reason) text() string {
 		return "This session ended because the account is disabled."
 	case AccountDeleted:
 		return "This session ended because the account was deleted."
+	case GrantRevoked:
+		return "What this application was allowed has been withdrawn. Sign in again."
 	case LimitReached:
 		return "This session ended because there were too many. Sign in again."
 	case Theft:
@@ -136,6 +140,7 @@ type Start struct {
 	Page bool // of our own pages: it has a cookie, and no grant
 
 	ClientID string   // of the first grant; FirstParty when empty
+	Confined bool     // its refresh tokens work together with ClientID alone; see Evidence
 	Scope    string   // space-separated (RFC 6749, section 3.3)
 	Audience []string // of its access tokens; the token issuer's default when empty
 
@@ -152,6 +157,8 @@ type Tokens struct {
 	ExpiresIn        time.Duration
 	Refresh          string
 	RefreshExpiresIn time.Duration // when it expires unless it is used
+
+	Granted token.Grant // what the access token says
 }
 
 // Started is a new session with the tokens of its first grant, or the value of its cookie.

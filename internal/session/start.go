@@ -57,22 +57,41 @@ func (st *Starting) Commit(ctx context.Context) (Started, error) {
 	if o.start.Page {
 		return Started{Session: o.session, Cookie: o.cookie.encode()}, nil
 	}
+	tokens, err := st.service.firstTokens(ctx, o, 0)
+	if err != nil {
+		return Started{}, fmt.Errorf("start session: %w", err)
+	}
+	return Started{Session: o.session, Tokens: tokens}, nil
+}
+
+// firstTokens makes the tokens of a new grant.
+func (s *Service) firstTokens(ctx context.Context, o *opening, clientEpoch int64) (Tokens, error) {
 	one := o.session
-	pair, err := st.service.paired(ctx, o.refresh)
+	pair, err := s.paired(ctx, o.refresh)
 	if err != nil {
-		return Started{}, fmt.Errorf("start session: %w", err)
+		return Tokens{}, err
 	}
-	access, err := st.service.deps.Tokens.Issue(ctx, token.Grant{
+	granted := token.Grant{
 		ID: pair, Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
-		SessionID: one.ID, ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime, Roles: one.Roles, Epoch: one.Epoch,
-	})
-	if err != nil {
-		return Started{}, fmt.Errorf("start session: %w", err)
+		SessionID: one.ID, GrantID: grantID(o.start.ClientID, o.grantID), ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime,
+		Roles: one.Roles, Epoch: one.Epoch, ClientEpoch: clientEpoch,
 	}
-	return Started{Session: one, Tokens: Tokens{
+	access, err := s.deps.Tokens.Issue(ctx, granted)
+	if err != nil {
+		return Tokens{}, err
+	}
+	return Tokens{
 		SessionID: one.ID, Access: access.Token, ExpiresIn: access.Lifetime,
-		Refresh: o.refresh.encode(), RefreshExpiresIn: one.ExpiresAt.Sub(one.CreatedAt),
-	}}, nil
+		Refresh: o.refresh.encode(), RefreshExpiresIn: one.ExpiresAt.Sub(one.CreatedAt), Granted: granted,
+	}, nil
+}
+
+// confinedTo is the client that a refresh token is authenticated for, "" for any.
+func (start *Start) confinedTo() string {
+	if !start.Confined {
+		return ""
+	}
+	return start.ClientID
 }
 
 // fill puts defaults where nothing is said, and cleans what came from outside.

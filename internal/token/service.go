@@ -236,6 +236,7 @@ type claims struct {
 	ClientID    string           `json:"client_id"`
 	Scope       string           `json:"scope,omitempty"`
 	SessionID   string           `json:"sid,omitempty"`
+	GrantID     string           `json:"gid,omitempty"`
 	AuthTime    *jwt.NumericDate `json:"auth_time,omitempty"`
 	ACR         string           `json:"acr,omitempty"`
 	AMR         []string         `json:"amr,omitempty"`
@@ -271,7 +272,7 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 			Issuer: s.issuer, Subject: g.Subject, Audience: g.Audience, ID: access.ID,
 			IssuedAt: jwt.NewNumericDate(issued), ExpiresAt: jwt.NewNumericDate(access.ExpiresAt),
 		},
-		ClientID: g.ClientID, Scope: g.Scope, SessionID: g.SessionID, ACR: g.ACR, AMR: g.AMR, Roles: g.Roles,
+		ClientID: g.ClientID, Scope: g.Scope, SessionID: g.SessionID, GrantID: g.GrantID, ACR: g.ACR, AMR: g.AMR, Roles: g.Roles,
 		Epoch: g.Epoch, ClientEpoch: g.ClientEpoch,
 	}
 	if len(g.Audience) == 0 {

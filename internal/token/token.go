@@ -109,6 +109,7 @@ type Grant struct {
 	ClientID  string
 	Scope     string // space-separated
 	SessionID string // empty where there is no session
+	GrantID   string // the client's grant in the session; empty for clients that go with the session
 	ACR       string
 	Audience  []string // empty: the issuer itself
 	AMR       []string // RFC 8176
