@@ -31,6 +31,10 @@ type clientAddCommand struct {
 	Scope       []string `help:"Scope it may ask for; may be repeated." placeholder:"SCOPE"`
 	Resource    []string `help:"Audience of its tokens, a URI; may be repeated. Without it Sumun itself." placeholder:"URI"`
 	RedirectURI []string `help:"Where people come back to; may be repeated." placeholder:"URI" sep:"none"`
+	PostLogout  []string `name:"post-logout-redirect-uri" help:"Where people may be sent after they signed out; may be repeated." placeholder:"URI" sep:"none"`
+	Backchannel string   `name:"backchannel-logout-uri" help:"Told when a session ends." placeholder:"URI"`
+	RequirePKCE bool     `name:"require-pkce" help:"Refuse sign-ins without PKCE. Public clients always need it."`
+	Trusted     bool     `help:"It is your own: people are not asked whether it may know them."`
 	JSON        bool     `help:"Print a JSON object."`
 }
 
@@ -49,6 +53,7 @@ Examples:
 func (c *clientAddCommand) Run(ctx context.Context, p *program) error {
 	m := oidc.Metadata{
 		Name: c.Name, GrantTypes: c.Grant, Scope: strings.Join(c.Scope, " "), Resources: c.Resource, RedirectURIs: c.RedirectURI,
+		PostLogoutRedirectURIs: c.PostLogout, BackchannelLogoutURI: c.Backchannel, RequirePKCE: c.RequirePKCE, Trusted: c.Trusted,
 	}
 	if c.Public {
 		m.AuthMethod = oidc.AuthNone

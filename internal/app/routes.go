@@ -12,6 +12,7 @@ import (
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/session"
 )
 
 // newPublicRoutes puts the routes of all units together, behind the chain that every request passes.
@@ -67,6 +68,9 @@ func requireAccessToken(api huma.API, verifier *auth.Verifier) func(huma.Context
 		}
 		r, _ := humago.Unwrap(ctx)
 		claims, err := verified(r, verifier)
+		if err == nil && claims.ClientID != session.FirstParty {
+			err = errOtherClient
+		}
 		if err != nil {
 			httpd.Refuse(api, ctx, err)
 			return
@@ -74,6 +78,10 @@ func requireAccessToken(api huma.API, verifier *auth.Verifier) func(huma.Context
 		next(huma.WithContext(ctx, auth.NewContext(ctx.Context(), claims)))
 	}
 }
+
+// errOtherClient keeps programs that people sign in to from doing in their names what is for Sumun's own pages and programs: to change
+// the password, to end sessions.
+var errOtherClient = fault.New(fault.Forbidden, "auth.other_client", "This token was given to another program, which may not do this.")
 
 func verified(r *http.Request, verifier *auth.Verifier) (*auth.Claims, error) {
 	claims, err := verifier.VerifyRequest(r)

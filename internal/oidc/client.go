@@ -98,6 +98,14 @@ func (m Metadata) check() error {
 	if slices.Contains(m.GrantTypes, GrantAuthorizationCode) && len(m.RedirectURIs) == 0 {
 		refuse("redirect_uris", "authorization_code needs at least one.")
 	}
+	for _, uri := range m.PostLogoutRedirectURIs {
+		if wrong := checkRedirect(uri); wrong != "" {
+			refuse("post_logout_redirect_uris", wrong)
+		}
+	}
+	if wrong := checkRedirect(m.BackchannelLogoutURI); m.BackchannelLogoutURI != "" && (wrong != "" || !strings.HasPrefix(m.BackchannelLogoutURI, "http")) {
+		refuse("backchannel_logout_uri", "Must be an https URI without a fragment.")
+	}
 	for _, resource := range m.Resources {
 		if !validResource(resource) {
 			refuse("sumun_resources", "Must be absolute URIs without a fragment (RFC 8707).")

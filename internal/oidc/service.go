@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -23,6 +25,7 @@ import (
 type Deps struct {
 	DB       *sqldb.DB
 	Sessions *session.Service
+	People   *identity.Service
 	Tokens   *token.Service
 	Audit    *audit.Log
 	Limiter  ratelimit.Limiter
@@ -39,6 +42,8 @@ type Service struct {
 	deps      Deps
 	store     store
 	known     sync.Map // id -> known
+	verifiers sync.Map // audience -> *auth.Verifier
+	caller    *http.Client
 	grants    map[string]grant
 	discovery document
 	requests  *prometheus.CounterVec
@@ -49,7 +54,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, deps: deps, store: store{deps.DB}}
+	s := &Service{
+		cfg: cfg, deps: deps, store: store{deps.DB}, caller: newCaller(),
+	}
 	s.grants = s.newGrants()
 	var err error
 	if s.discovery, err = newDocument(s.describe()); err != nil {
@@ -219,19 +226,35 @@ func (s *Service) record(ctx context.Context, tx sqldb.Tx, id, action string) er
 	return s.deps.Audit.Append(ctx, tx, audit.Event{Actor: audit.Operator, Action: action, Detail: map[string]string{"client": id}})
 }
 
-// Run removes what is over, until ctx ends.
+// Run tells clients of sessions that have ended, and removes what is over, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.deps.Sessions.Follow(ctx, s.noteEnded) })
+	wg.Go(func() { s.notifyClients(ctx) })
+	defer wg.Wait()
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {
-		before := sqldb.Micros(s.deps.Clock().Add(-keepRemoved))
-		if _, err := sqldb.Sweep(ctx, s.deps.DB, sweepClients, before, sweepBatch); err != nil && ctx.Err() == nil {
-			s.deps.Log.WarnContext(ctx, "removed clients not swept", "error", err)
-		}
+		s.sweep(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+		}
+	}
+}
+
+// sweep removes what is over, in small batches.
+func (s *Service) sweep(ctx context.Context) {
+	now := s.deps.Clock()
+	for _, one := range []struct {
+		statement string
+		before    time.Time
+	}{
+		{sweepClients, now.Add(-keepRemoved)}, {sweepCode, now.Add(-keepCode)}, {sweepGrants, now}, {sweepConsents, now.Add(-keepConsent)},
+	} {
+		if _, err := sqldb.Sweep(ctx, s.deps.DB, one.statement, sqldb.Micros(one.before), sweepBatch); err != nil && ctx.Err() == nil {
+			s.deps.Log.WarnContext(ctx, "oauth housekeeping stopped early", "error", err)
 		}
 	}
 }

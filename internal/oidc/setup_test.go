@@ -19,6 +19,8 @@ import (
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/identity"
+	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/oidc"
@@ -27,12 +29,16 @@ import (
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 	"github.com/sumunio/sumun/internal/token"
+	"github.com/sumunio/sumun/internal/web"
 )
+
+var cookies = httpd.Cookies{Secure: true}
 
 const issuer = "https://id.example.com"
 
 func migrations() []sqldb.Migrations {
-	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, session.Migrations, oidc.Migrations}
+	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, session.Migrations, identity.Migrations,
+		oidc.Migrations}
 }
 
 // clock is what a test's nodes believe.
@@ -52,6 +58,7 @@ type node struct {
 	*oidc.Service
 	db       *sqldb.DB
 	sessions *session.Service
+	people   *identity.Service
 	tokens   *token.Service
 	verifier *auth.Verifier
 	clock    *clock
@@ -78,19 +85,32 @@ func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Confi
 	})
 	must(t, err)
 	must(t, n.sessions.Load(t.Context()))
+	cheap := password.DefaultConfig()
+	cheap.Argon2id.Memory, cheap.Argon2id.Time = 7168, 1
+	hasher, err := password.NewHasher(cheap, keys, nil)
+	must(t, err)
+	policy, err := password.OpenPolicy(cheap.Policy, log)
+	must(t, err)
+	n.people, err = identity.New(identity.DefaultConfig(), identity.Deps{
+		DB: db, Hasher: hasher, Policy: policy, Sessions: n.sessions, Audit: trail, Mail: queue, Limiter: ratelimit.Off{}, Issuer: issuer,
+		Limits: true, Clock: c.now, Log: log,
+	})
+	must(t, err)
+	renderer, err := web.New(web.DefaultConfig())
+	must(t, err)
 	cfg := oidc.DefaultConfig()
 	for _, change := range configure {
 		change(&cfg)
 	}
 	n.Service, err = oidc.New(cfg, oidc.Deps{
-		DB: db, Sessions: n.sessions, Tokens: tokens, Audit: trail, Limiter: ratelimit.NewMemory(c.now), Issuer: issuer,
+		DB: db, Sessions: n.sessions, People: n.people, Tokens: tokens, Audit: trail, Limiter: ratelimit.NewMemory(c.now), Issuer: issuer,
 		Clock: c.now, Log: log, Metrics: n.metrics,
 	})
 	must(t, err)
 	n.verifier, err = auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: n.sessions.Revocations(), Clock: c.now})
 	must(t, err)
 	mux := http.NewServeMux()
-	n.Mount(mux)
+	n.Mount(mux, renderer, cookies)
 	serve := httpd.DefaultConfig()
 	n.handler = httpd.Chain(log, prometheus.NewRegistry(), serve, oidc.CrossOrigin()...)(httpd.Routes(mux, nil))
 	return n

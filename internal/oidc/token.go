@@ -16,6 +16,7 @@ type tokenAnswer struct {
 	ExpiresIn    int64  `json:"expires_in"` // seconds
 	Scope        string `json:"scope,omitempty"`
 	RefreshToken string `json:"refresh_token,omitempty"`
+	IDToken      string `json:"id_token,omitempty"`
 }
 
 // grant is one way to a token. It is reached through Service.token only.
@@ -26,6 +27,8 @@ type grant struct {
 func (s *Service) newGrants() map[string]grant {
 	return map[string]grant{
 		GrantClientCredentials: {s.clientCredentials},
+		GrantAuthorizationCode: {s.authorizationCode},
+		GrantRefreshToken:      {s.refreshToken},
 	}
 }
 
@@ -51,7 +54,7 @@ func (s *Service) token(ctx context.Context, c *call) (any, error) {
 }
 
 // personal are the scopes that mean something only where a person has signed in.
-var personal = []string{"openid", "profile", "email", "phone", "address", "offline_access"}
+var personalScopes = []string{"openid", "profile", "email", "phone", "address", "offline_access"}
 
 // clientCredentials gives a client a token for itself (RFC 6749, section 4.4). No session stands behind it, and no refresh token
 // comes with it.
@@ -59,7 +62,7 @@ func (s *Service) clientCredentials(ctx context.Context, c *call) (tokenAnswer, 
 	if c.client.Public() {
 		return tokenAnswer{}, ErrUnauthorizedClient
 	}
-	scope, err := c.client.scope(c.param("scope"), func(scope string) bool { return !slices.Contains(personal, scope) })
+	scope, err := c.client.scope(c.param("scope"), func(scope string) bool { return !slices.Contains(personalScopes, scope) })
 	if err != nil {
 		return tokenAnswer{}, err
 	}

@@ -25,10 +25,9 @@ type GrantStart struct {
 type Granting struct {
 	ID string // UUIDv7; the claim gid of its access tokens
 
-	service     *Service
-	opening     *opening
-	clientEpoch int64
-	finish      finish
+	service *Service
+	opening *opening
+	finish  finish
 }
 
 // attachment is what the store says of a grant that it has given.
@@ -52,14 +51,14 @@ func (s *Service) BeginGrant(ctx context.Context, tx sqldb.Tx, start GrantStart)
 		return nil, fmt.Errorf("start grant: %w", err)
 	}
 	o, err := newOpening(Start{
-		Subject: start.Subject, ClientID: start.ClientID, Confined: true, Scope: start.Scope, Audience: start.Audience,
+		Subject: start.Subject, ClientID: start.ClientID, ClientEpoch: start.ClientEpoch, Confined: true, Scope: start.Scope, Audience: start.Audience,
 		Device: start.Device,
 	}, key)
 	if err != nil {
 		return nil, fmt.Errorf("start grant: %w", err)
 	}
 	o.id = id
-	g := &Granting{ID: o.grantID.String(), service: s, opening: o, clientEpoch: start.ClientEpoch}
+	g := &Granting{ID: o.grantID.String(), service: s, opening: o}
 	if g.finish, err = s.store.attach(ctx, tx, o); err != nil {
 		return nil, fmt.Errorf("start grant: %w", err)
 	}
@@ -71,7 +70,7 @@ func (g *Granting) Commit(ctx context.Context) (Tokens, error) {
 	if err := g.finish(ctx); err != nil {
 		return Tokens{}, fmt.Errorf("start grant: %w", err)
 	}
-	tokens, err := g.service.firstTokens(ctx, g.opening, g.clientEpoch)
+	tokens, err := g.service.firstTokens(ctx, g.opening)
 	if err != nil {
 		return Tokens{}, fmt.Errorf("start grant: %w", err)
 	}
@@ -164,3 +163,19 @@ func (s sqlStore) endGrant(ctx context.Context, tx sqldb.Tx, subject string, id 
 	_, err = tx.ExecContext(ctx, endOneGrant, sqldb.Micros(p.now), string(reason), sqldb.Micros(p.now.Add(keepEnded)), id.String(), subject)
 	return err
 }
+
+// Identify returns the grant and the session that a refresh token is of, if it is authentic and confined to the client. Whether it is
+// still worth anything is for a refresh to say. What it cannot read is ErrInvalidGrant.
+func (s *Service) Identify(ctx context.Context, presented, clientID string) (grantID, sessionID string, err error) {
+	p, err := s.verify(ctx, presented, clientID)
+	if errors.Is(err, errNotOurs) {
+		return "", "", ErrInvalidGrant.Wrap(err)
+	}
+	if err != nil {
+		return "", "", unavailable(err)
+	}
+	return p.grant.String(), p.session.String(), nil
+}
+
+// Lifetime is how long a session lives at most.
+func (s *Service) Lifetime() time.Duration { return s.cfg.Lifetime }

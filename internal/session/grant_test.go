@@ -39,7 +39,9 @@ func (n *node) grant(ctx context.Context, subject, sessionID, client string) (*s
 	return g, tokens, err
 }
 
-func shop(epoch int64) session.Evidence { return session.Evidence{ClientID: "shop", ClientEpoch: epoch} }
+func shop(epoch int64) session.Evidence {
+	return session.Evidence{ClientID: "shop", ClientEpoch: epoch}
+}
 
 // A program that a person signs in to gets tokens of their session, of which it can tell when and how they signed in.
 func testGrantLife(t *testing.T, p *place) {

@@ -25,7 +25,8 @@ import (
 // made can therefore reach the store: who knows the ids, which are no secret, can do nothing with them. Routing is random
 // per person and tells a sharded store where the person's sessions are.
 const (
-	refreshPrefix  = "srt_"
+	// RefreshPrefix begins every refresh token, for secret scanners, and for who has to tell it from an access token.
+	RefreshPrefix  = "srt_"
 	refreshVersion = 1
 	// MACPurpose is the keyring's name for the keys that refresh tokens are authenticated under.
 	MACPurpose = "session.refresh"
@@ -54,7 +55,7 @@ type refreshToken struct {
 
 // parseRefresh reads the one canonical spelling of a token. Whether its MAC is right is for authentic to say.
 func parseRefresh(s string) (refreshToken, error) {
-	text, found := strings.CutPrefix(s, refreshPrefix)
+	text, found := strings.CutPrefix(s, RefreshPrefix)
 	b, ok := decode(text, refreshSize)
 	if !found || !ok || b[0] != refreshVersion {
 		return refreshToken{}, errNotOurs
@@ -77,7 +78,7 @@ func parseRefresh(s string) (refreshToken, error) {
 
 // encode writes the token for the client. It is a secret: never log it.
 func (t refreshToken) encode() string {
-	return refreshPrefix + base64.RawURLEncoding.EncodeToString(append(t.signed(), t.mac[:]...))
+	return RefreshPrefix + base64.RawURLEncoding.EncodeToString(append(t.signed(), t.mac[:]...))
 }
 
 // signed returns what the MAC covers, with room for the MAC.

@@ -139,10 +139,11 @@ type Start struct {
 
 	Page bool // of our own pages: it has a cookie, and no grant
 
-	ClientID string   // of the first grant; FirstParty when empty
-	Confined bool     // its refresh tokens work together with ClientID alone; see Evidence
-	Scope    string   // space-separated (RFC 6749, section 3.3)
-	Audience []string // of its access tokens; the token issuer's default when empty
+	ClientID    string // of the first grant; FirstParty when empty
+	ClientEpoch int64
+	Confined    bool     // its refresh tokens work together with ClientID alone; see Evidence
+	Scope       string   // space-separated (RFC 6749, section 3.3)
+	Audience    []string // of its access tokens; the token issuer's default when empty
 
 	AMR      []string
 	ACR      string

@@ -57,7 +57,7 @@ func (st *Starting) Commit(ctx context.Context) (Started, error) {
 	if o.start.Page {
 		return Started{Session: o.session, Cookie: o.cookie.encode()}, nil
 	}
-	tokens, err := st.service.firstTokens(ctx, o, 0)
+	tokens, err := st.service.firstTokens(ctx, o)
 	if err != nil {
 		return Started{}, fmt.Errorf("start session: %w", err)
 	}
@@ -65,7 +65,7 @@ func (st *Starting) Commit(ctx context.Context) (Started, error) {
 }
 
 // firstTokens makes the tokens of a new grant.
-func (s *Service) firstTokens(ctx context.Context, o *opening, clientEpoch int64) (Tokens, error) {
+func (s *Service) firstTokens(ctx context.Context, o *opening) (Tokens, error) {
 	one := o.session
 	pair, err := s.paired(ctx, o.refresh)
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *Service) firstTokens(ctx context.Context, o *opening, clientEpoch int64
 	granted := token.Grant{
 		ID: pair, Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
 		SessionID: one.ID, GrantID: grantID(o.start.ClientID, o.grantID), ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime,
-		Roles: one.Roles, Epoch: one.Epoch, ClientEpoch: clientEpoch,
+		Roles: one.Roles, Epoch: one.Epoch, ClientEpoch: o.start.ClientEpoch,
 	}
 	access, err := s.deps.Tokens.Issue(ctx, granted)
 	if err != nil {
@@ -93,6 +93,9 @@ func (start *Start) confinedTo() string {
 	}
 	return start.ClientID
 }
+
+// GrantID is the id of the session's first grant.
+func (st *Starting) GrantID() string { return st.opening.grantID.String() }
 
 // fill puts defaults where nothing is said, and cleans what came from outside.
 func (start *Start) fill() {

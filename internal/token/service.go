@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -248,6 +249,33 @@ type claims struct {
 // Lifetime is how long an access token lives, before jitter.
 func (s *Service) Lifetime() time.Duration { return s.cfg.Lifetime }
 
+// Algorithm is that of the key that signs now, the configured one while there is none.
+func (s *Service) Algorithm() string {
+	now := s.clock()
+	if key := s.view(now).signer(now); key != nil {
+		return key.algorithm
+	}
+	return s.cfg.Algorithm
+}
+
+// Sign signs claims that are no access token, such as an ID token, as a JWT whose header says which type it is. An access token's is
+// refused: those are for Issue. The only expected failure is [ErrNoKey].
+func (s *Service) Sign(_ context.Context, kind string, claims map[string]any) (string, error) {
+	if strings.EqualFold(kind, "at+jwt") || strings.EqualFold(kind, "application/at+jwt") {
+		return "", errors.New("sign token: access tokens are issued")
+	}
+	now := s.clock()
+	key := s.view(now).signer(now)
+	if key == nil {
+		return "", ErrNoKey
+	}
+	text, err := key.sign(kind, jwt.MapClaims(claims))
+	if err != nil {
+		return "", fmt.Errorf("sign token: %w", err)
+	}
+	return text, nil
+}
+
 // Issue signs a token for g. It does no I/O. The only expected failure is [ErrNoKey].
 func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 	if g.Subject == "" || g.ClientID == "" {
@@ -285,7 +313,7 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 		c.AuthTime = jwt.NewNumericDate(g.AuthTime)
 	}
 	var err error
-	if access.Token, err = key.sign(c); err != nil {
+	if access.Token, err = key.sign("at+jwt", c); err != nil {
 		return Access{}, fmt.Errorf("sign token: %w", err)
 	}
 	return access, nil
