@@ -104,7 +104,11 @@ func NewTokenCache(cfg CacheConfig) *TokenCache {
 // place returns the two sets in which a token may lie, and its tag.
 func (c *TokenCache) place(token string) (pair [2]*cacheSet, tag uint32) {
 	hash := maphash.String(c.seed, token)
-	return [2]*cacheSet{&c.sets[hash&c.mask], &c.sets[hash>>24&c.mask]}, uint32(hash >> 32)
+	first, second := hash&c.mask, hash>>24&c.mask
+	if first == second {
+		second ^= 1
+	}
+	return [2]*cacheSet{&c.sets[first], &c.sets[second]}, uint32(hash >> 32)
 }
 
 // Get is part of [Cache].

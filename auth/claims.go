@@ -97,24 +97,24 @@ func parsePayload(document []byte, keep func(name string) bool) (*payload, error
 
 // member reads one claim. Those that are null are as good as absent, and unknown ones are left alone (RFC 7519 section 4).
 func (p *payload) member(name string, value json.RawMessage) error {
-	c, text := &p.claims, func(s *string) error { return json.Unmarshal(value, s) }
+	c := &p.claims
 	switch name {
 	case "iss":
-		return text(&c.Issuer)
+		return text(value, &c.Issuer)
 	case "sub":
-		return text(&c.Subject)
+		return text(value, &c.Subject)
 	case "aud":
 		return json.Unmarshal(value, (*words)(&c.Audience))
 	case "client_id":
-		return text(&c.ClientID)
+		return text(value, &c.ClientID)
 	case "scope":
-		return text(&c.Scope)
+		return text(value, &c.Scope)
 	case "sid":
-		return text(&c.SessionID)
+		return text(value, &c.SessionID)
 	case "gid":
-		return text(&c.GrantID)
+		return text(value, &c.GrantID)
 	case "jti":
-		return text(&c.ID)
+		return text(value, &c.ID)
 	case "iat":
 		return date(value, &c.IssuedAt)
 	case "exp":
@@ -124,7 +124,7 @@ func (p *payload) member(name string, value json.RawMessage) error {
 	case "auth_time":
 		return date(value, &c.AuthTime)
 	case "acr":
-		return text(&c.ACR)
+		return text(value, &c.ACR)
 	case "amr":
 		return json.Unmarshal(value, &c.AMR)
 	case "roles":

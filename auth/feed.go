@@ -47,6 +47,7 @@ type feed struct {
 	log    *slog.Logger
 
 	synced atomic.Pointer[time.Time] // up to when everything revoked is in the set
+	absent atomic.Bool               // the issuer has no feed, or none for this service
 
 	mu       sync.Mutex
 	position string // up to where
@@ -129,6 +130,7 @@ func (f *feed) backoff(failures int, err error) (wait time.Duration, grave bool)
 	}
 	refused := status.status == http.StatusUnauthorized && failures > 0 || status.status == http.StatusForbidden
 	if refused || absent(err) && f.synced.Load() == nil { // an outage may look absent, but only where there was a feed before
+		f.absent.Store(true)
 		return absentRetry/2 + rand.N(absentRetry/2), true
 	}
 	if status.after > 0 {
@@ -202,6 +204,7 @@ func (f *feed) connect(ctx context.Context) (*http.Response, error) {
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	switch {
 	case res.StatusCode == http.StatusOK && kind == "text/event-stream":
+		f.absent.Store(false)
 		return res, nil
 	case res.StatusCode == http.StatusOK:
 		err = fmt.Errorf("open the feed: it answers with %.60q", kind)

@@ -321,6 +321,26 @@ func TestFeedStaleOnce(t *testing.T) {
 	})
 }
 
+// A service that was started while the issuer was down, without a snapshot, has never known what is revoked: that is an alarm too.
+func TestFeedNeverRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{serve: func(int, *http.Request, io.Writer) (int, http.Header) { return http.StatusBadGateway, nil }}
+		var told []time.Duration
+		v := s.verifier(t, func(c *auth.Config) {
+			c.OnStale = func(_ bool, age time.Duration) { told = append(told, age) }
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		if err := v.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if len(told) != 1 || told[0] != auth.Unknown {
+			t.Errorf("told %v", told)
+		}
+	})
+}
+
 // Other issuers have no feed: their tokens verify, nobody is alarmed, and they are asked seldom.
 func TestIssuerWithoutFeed(t *testing.T) {
 	t.Parallel()

@@ -1,13 +1,11 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -60,11 +58,11 @@ func open(raw string) (*signed, error) {
 func (s *signed) headerMember(name string, value json.RawMessage) error {
 	switch name {
 	case "alg":
-		return json.Unmarshal(value, &s.algorithm)
+		return text(value, &s.algorithm)
 	case "kid":
-		return json.Unmarshal(value, &s.keyID)
+		return text(value, &s.keyID)
 	case "typ":
-		return json.Unmarshal(value, &s.typ)
+		return text(value, &s.typ)
 	}
 	if refusedMember(name) {
 		return fmt.Errorf("header %q is refused", name)
@@ -90,45 +88,6 @@ func compact(raw string) bool {
 
 func decode(part string) ([]byte, error) {
 	return base64.RawURLEncoding.Strict().DecodeString(part)
-}
-
-// members calls f for each member of a JSON object, in order. It refuses what two readers could read differently: two members of
-// one name, and text after the object (RFC 7515 section 4, RFC 7519 section 4). Names are compared exactly.
-func members(document []byte, f func(name string, value json.RawMessage) error) error {
-	d := json.NewDecoder(bytes.NewReader(document))
-	start, err := d.Token()
-	if err != nil {
-		return err
-	}
-	if start != json.Delim('{') {
-		return errors.New("not a JSON object")
-	}
-	seen := make(map[string]struct{}, 16)
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := token.(string) // the decoder lets nothing else be one
-		if _, twice := seen[name]; twice {
-			return fmt.Errorf("two members are called %q", name)
-		}
-		seen[name] = struct{}{}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return err
-		}
-		if err := f(name, value); err != nil {
-			return fmt.Errorf("member %q: %w", name, err)
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("text after the object")
-	}
-	return nil
 }
 
 // authenticate returns the key with which s is rightly signed. The key, not the token, decides about the algorithm

@@ -155,9 +155,33 @@ func (j jwk) public() (crypto.PublicKey, string, error) {
 		if exponent.BitLen() > 31 || exponent.Bit(0) == 0 || exponent.Int64() < 3 {
 			return nil, "", errors.New("exponent out of range")
 		}
-		return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}, RS256, nil
+		modulus := new(big.Int).SetBytes(n)
+		if factorable(modulus) {
+			return nil, "", errors.New("made by a generator whose keys can be factored (CVE-2017-15361)")
+		}
+		return &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}, RS256, nil
 	}
 	return nil, "", fmt.Errorf("key type %q is not supported", j.Type)
+}
+
+// factorable recognises moduli of the generator of CVE-2017-15361 (Nemec and others, The Return of Coppersmith's Attack, 2017,
+// section 3): modulo every small prime they are a power of 65537. One in 2^27 others is.
+func factorable(modulus *big.Int) bool {
+	const generator = 65537
+	for _, prime := range [...]int64{11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157} {
+		rest := new(big.Int).Mod(modulus, big.NewInt(prime)).Int64()
+		power, found := int64(1), false
+		for range prime {
+			if found = power == rest; found {
+				break
+			}
+			power = power * generator % prime
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
 }
 
 func member(s string) ([]byte, error) {

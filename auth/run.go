@@ -69,25 +69,24 @@ func (v *Verifier) Run(ctx context.Context) error {
 	}
 	v.keepHouse(ctx)
 	wg.Wait()
-	return v.save()
+	v.save(ctx)
+	return nil
 }
 
 // keepHouse does what is due, once a second.
 func (v *Verifier) keepHouse(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	alarm, saved := false, time.Time{}
+	alarm, saved, began := false, time.Time{}, v.cfg.Clock()
 	for {
 		if v.remote != nil {
 			v.remote.refresh()
 		}
 		v.cfg.Revocations.Prune()
-		alarm = v.watchAge(ctx, alarm)
+		alarm = v.watchAge(ctx, began, alarm)
 		if now := v.cfg.Clock(); v.snapshot != nil && now.Sub(saved) >= v.snapshot.cfg.Every {
 			saved = now
-			if err := v.save(); err != nil {
-				v.cfg.Log.LogAttrs(ctx, slog.LevelError, "snapshot_not_written", slog.Any("error", err))
-			}
+			v.save(ctx)
 		}
 		select {
 		case <-ticker.C:
@@ -98,26 +97,24 @@ func (v *Verifier) keepHouse(ctx context.Context) {
 }
 
 // save writes the snapshot, unless there is nothing to write: an older one is better than none.
-func (v *Verifier) save() error {
+func (v *Verifier) save(ctx context.Context) {
 	if v.snapshot == nil {
-		return nil
+		return
 	}
 	snap := v.takeSnapshot()
 	if snap.Keys == nil && snap.Synced == 0 {
-		return nil
+		return
 	}
 	if err := v.snapshot.write(snap); err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
+		v.cfg.Log.LogAttrs(ctx, slog.LevelError, "snapshot_not_written", slog.Any("error", err))
 	}
-	return nil
 }
 
-// watchAge tells of the feed becoming stale, and fresh again, once each. A feed that was never read is no news: that it cannot be
-// read is logged where it fails.
-func (v *Verifier) watchAge(ctx context.Context, alarm bool) bool {
+// watchAge tells of the feed becoming stale, and fresh again, once each.
+func (v *Verifier) watchAge(ctx context.Context, began time.Time, alarm bool) bool {
 	age := v.Staleness()
 	stale := age > v.cfg.MaxStale
-	if stale == alarm || age == Unknown {
+	if stale == alarm || age == Unknown && v.needsNoFeed(began) {
 		return alarm
 	}
 	if stale {
@@ -129,6 +126,12 @@ func (v *Verifier) watchAge(ctx context.Context, alarm bool) bool {
 		v.cfg.OnStale(stale, age)
 	}
 	return stale
+}
+
+// needsNoFeed reports whether it is no news that the feed was never read: because there is none, which is logged where it is
+// found, or because there was no time yet.
+func (v *Verifier) needsNoFeed(began time.Time) bool {
+	return v.feed == nil || v.feed.absent.Load() || v.cfg.Clock().Sub(began) <= v.cfg.MaxStale
 }
 
 // Staleness returns how long ago everything that had been revoked was known here. [Unknown] means that it never was: no feed, or

@@ -192,7 +192,7 @@ func syncFolder(path string) error {
 	return folder.Close()
 }
 
-// snapshot collects what the verifier knows. The position is read before the entries: what comes in between is read again.
+// takeSnapshot collects what the verifier knows. The position is read before the entries: what comes in between is read again.
 func (v *Verifier) takeSnapshot() *snapshot {
 	now := v.cfg.Clock()
 	snap := &snapshot{Issuer: v.cfg.Issuer, Written: now.UnixMilli()}

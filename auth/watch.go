@@ -11,7 +11,7 @@ import (
 // of its own, which it shares with the others that the same news concern: f hands over or closes something, and does not wait.
 // The returned function ends the watch and reports whether it has kept f from being called.
 //
-// A watch costs some 400 bytes and no goroutine: there may be one for each of a hundred thousand connections.
+// A watch costs some 500 bytes and no goroutine: there may be one for each of a hundred thousand connections.
 func (s *RevocationSet) Watch(c *Claims, f func()) (stop func() bool) {
 	w := &watch{set: s, claims: c, call: f}
 	who := newRevocable(c)

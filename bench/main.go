@@ -1,11 +1,14 @@
 // Command bench measures the real program from outside.
 //
-//	go run ./bench [flags] [sign-in|refresh|start|memory|all]
+//	go run ./bench [flags] [sign-in|refresh|start|memory|all|proxy]
 //
 // It builds sumun, starts it as a process of its own on free loopback ports, with a fresh data folder and without rate limits,
 // and drives it over HTTP. Load generator, server and database share the processors of one machine: what the generator
 // took of them is part of the report. --database postgres://... makes databases of its own on that server and drops them
 // afterwards; without it, the server keeps everything in SQLite. A request that fails, fails the run.
+//
+// proxy compares what the gateway passes requests on with to nginx and to net/http/httputil, all of them without authentication. It
+// needs nginx, wrk and Linux, and is not part of all.
 //
 // It refuses to judge: aims are printed beside the numbers, and a number that misses its aim is not an error.
 package main
@@ -55,11 +58,19 @@ var benchmarks = []struct {
 	{"memory", (*bench).memory},
 	{"sign-in", (*bench).signIn},
 	{"refresh", (*bench).refresh},
+	{"proxy", (*bench).proxy},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if what, ok := os.LookupEnv(forwardEnv); ok {
+		if err := forward(ctx, what); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -81,14 +92,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	b := &bench{options: o, folder: folder}
-	if b.binary == "" {
+	if b.binary == "" && !withPeers(b.which) {
 		if err := b.build(ctx, stderr); err != nil {
 			return err
 		}
 	}
 	report := report{Machine: describeMachine(), Database: b.engine()}
 	for _, one := range benchmarks {
-		if b.which != one.name && b.which != "all" {
+		if b.which != one.name && (b.which != "all" || withPeers(one.name)) {
 			continue
 		}
 		fmt.Fprintf(stderr, "measuring %s on %s\n", one.name, b.engine())
@@ -112,7 +123,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [sign-in|refresh|start|memory|all]")
+		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [sign-in|refresh|start|memory|all|proxy]")
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database whose user may create others; SQLite without it")

@@ -21,11 +21,16 @@ func (n *node) announce(ctx context.Context, stdout, stderr io.Writer) error {
 		{"Public address", n.cfg.Issuer + " (listening on " + n.public.Addr() + ")"},
 		{"Operators' address", "http://" + n.ops.Addr()},
 	}
-	if n.cfg.usesData() {
+	if n.cfg.usesData(n.db != nil) {
 		lines = append(lines, notice{"Data folder", n.cfg.Data})
 	}
-	lines = append(lines, notice{"Database", n.db.Name()})
+	if n.db != nil {
+		lines = append(lines, notice{"Database", n.db.Name()})
+	}
 	for _, u := range n.units {
+		if u.notices == nil {
+			continue
+		}
 		more, err := u.notices(ctx, n.ops.Addr())
 		if err != nil {
 			return err

@@ -27,8 +27,8 @@ type finding struct {
 // checkTimeout bounds each check.
 const checkTimeout = 10 * time.Second
 
-// check tries everything that the configuration names, and changes nothing.
-func check(ctx context.Context, cfg Config) []finding {
+// check tries everything that the configuration names, and changes nothing. Without tables there is no database.
+func check(ctx context.Context, cfg Config, sets []sqldb.Migrations) []finding {
 	findings := []finding{{what: "configuration", text: "valid"}}
 	add := func(what string, try func(ctx context.Context) (string, error)) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -36,15 +36,20 @@ func check(ctx context.Context, cfg Config) []finding {
 		text, err := try(ctx)
 		findings = append(findings, finding{what, text, err})
 	}
-	if cfg.usesData() {
+	stores := len(sets) > 0
+	if cfg.usesData(stores) {
 		add("data folder", func(context.Context) (string, error) { return checkData(cfg.Data) })
 	}
-	add("database", func(ctx context.Context) (string, error) { return checkDatabase(ctx, cfg) })
+	if stores {
+		add("database", func(ctx context.Context) (string, error) { return checkDatabase(ctx, cfg) })
+	}
 	if cfg.Redis != "" {
 		add("redis", func(ctx context.Context) (string, error) { return checkRedis(ctx, cfg) })
 	}
-	add("pubsub", func(ctx context.Context) (string, error) { return checkBus(ctx, cfg) })
-	if cfg.Mail.Transport == mail.TransportSMTP {
+	if stores {
+		add("pubsub", func(ctx context.Context) (string, error) { return checkBus(ctx, cfg) })
+	}
+	if stores && cfg.Mail.Transport == mail.TransportSMTP {
 		add("mail", func(ctx context.Context) (string, error) { return checkSMTP(ctx, cfg.Mail.SMTP) })
 	}
 	add("listen", func(ctx context.Context) (string, error) { return checkPort(ctx, cfg.HTTP) })

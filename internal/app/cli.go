@@ -137,7 +137,7 @@ func (f storeFlags) flags() map[string]string {
 
 // load reads the configuration for a command that is not a server.
 func (f storeFlags) load(p *program) (Config, error) {
-	cfg, err := load(f.Config, p.env, f.flags(), modules())
+	cfg, err := newSource(f.Config, p.env, f.flags(), modules()).load()
 	if err != nil {
 		return cfg, err
 	}

@@ -48,13 +48,13 @@ func (c *configCheckCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := load(c.Config, p.env, c.flags(), selected)
+	cfg, err := newSource(c.Config, p.env, c.flags(), selected).load()
 	if err != nil {
 		return err
 	}
 	cfg.deriveIssuer(cfg.Listen)
 	failed := false
-	for _, f := range check(ctx, cfg) {
+	for _, f := range check(ctx, cfg, tables(selected)) {
 		state := "ok   "
 		if f.err != nil {
 			state, failed = "FAULT", true

@@ -23,6 +23,7 @@ Examples:
   sumun serve
   sumun serve --listen 127.0.0.1:8000 --data /var/lib/sumun
   sumun serve identity --issuer https://id.example.com --config /etc/sumun.yaml
+  sumun serve gateway --issuer https://id.example.com --config /etc/gateway.yaml
   SUMUN_DATABASE=postgres://sumun:secret@db/sumun sumun serve
 
 A first SIGTERM or SIGINT lets requests in flight finish; a second one ends the process at once.`
@@ -33,11 +34,12 @@ func (c *serveCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := load(c.Config, p.env, c.flags(), selected)
+	from := newSource(c.Config, p.env, c.flags(), selected)
+	cfg, err := from.load()
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, cfg, selected, p.stdout, p.stderr)
+	err = serve(ctx, cfg, from, p.stdout, p.stderr)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // told to stop while it was starting
 	}
@@ -72,7 +74,7 @@ func (c *migrateCommand) Run(ctx context.Context, p *program) error {
 
 // printPending changes nothing: a SQLite file that does not exist is not made.
 func (c *migrateCommand) printPending(ctx context.Context, p *program) (err error) {
-	cfg, err := load(c.Config, p.env, c.flags(), modules())
+	cfg, err := newSource(c.Config, p.env, c.flags(), modules()).load()
 	if err != nil {
 		return err
 	}

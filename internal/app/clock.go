@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// maxSkew is how far this node's clock may be from the database's before somebody is told. Nodes that differ by more than
-	// the window in which a refresh token gets the same successor again (sessions.window) take retries for theft.
+	// maxSkew is how far this node's clock may be from the database's before somebody is told. Sessions go by the store's clock;
+	// access tokens are refused by nodes that differ by more than a minute from the one that issued them.
 	maxSkew       = 2 * time.Second
 	checkClock    = time.Minute
 	clockDeadline = 5 * time.Second

@@ -12,7 +12,7 @@ import (
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 )
 
-// Nodes whose clocks differ sign people out as thieves; an operator must hear of it first.
+// Nodes whose clocks differ too much refuse each other's access tokens; an operator must hear of it first.
 func TestClocksThatDisagreeAreReported(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, nil, func(t *testing.T, db *sqldb.DB) {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/password"
@@ -57,6 +58,7 @@ type Config struct {
 	Identity  identity.Config `yaml:"identity" doc:"Accounts, and the limits on guessing."`
 	OAuth     oidc.Config     `yaml:"oauth" doc:"Programs that ask for tokens over OAuth 2, and the endpoints that they call."`
 	Mail      mail.Config     `yaml:"mail" doc:"How mail leaves."`
+	Gateway   gateway.Config  `yaml:"gateway" doc:"Which requests go where, and what is asked of them on the way. Routes, upstreams, rates and strip_headers take effect as soon as the file has changed, without a restart."`
 	Audit     audit.Config    `yaml:"audit" doc:"The trail of who did what to which account."`
 }
 
@@ -74,6 +76,7 @@ func DefaultConfig() Config {
 		HTTP: httpd.DefaultConfig(), SQL: sqldb.DefaultConfig(), Keyring: keyring.DefaultConfig(),
 		Pubsub: pubsub.DefaultConfig(), Tokens: token.DefaultConfig(), Sessions: session.DefaultConfig(), Passwords: password.DefaultConfig(),
 		Identity: identity.DefaultConfig(), OAuth: oidc.DefaultConfig(), Mail: mail.DefaultConfig(), Audit: audit.DefaultConfig(),
+		Gateway: gateway.DefaultConfig(),
 	}
 }
 

@@ -27,7 +27,8 @@ type foundation struct {
 	cfg     Config
 	log     *slog.Logger
 	clock   func() time.Time
-	db      *sqldb.DB
+	from    source    // of cfg
+	db      *sqldb.DB // nil where no module has tables, as are keyring and bus
 	keyring *keyring.Keyring
 	redis   *redisdb.DB // nil without
 	limiter ratelimit.Limiter
@@ -41,7 +42,7 @@ type opener func(ctx context.Context, cfg Config, log *slog.Logger, sets []sqldb
 
 // open makes what is missing: data folder, database, master key, tables.
 func open(ctx context.Context, cfg Config, log *slog.Logger, sets []sqldb.Migrations) (*foundation, error) {
-	if err := makeDataFolder(cfg); err != nil {
+	if err := makeDataFolder(cfg, len(sets) > 0); err != nil {
 		return nil, err
 	}
 	return connect(ctx, cfg, log, sets, sqldb.Migrate)
@@ -65,7 +66,8 @@ func upToDate(ctx context.Context, db *sqldb.DB, sets ...sqldb.Migrations) error
 	return err
 }
 
-// connect opens the database, checks the master key against it and has the tables seen to.
+// connect opens the database, checks the master key against it and has the tables seen to. Where there are no tables, there is
+// no database.
 func connect(
 	ctx context.Context, cfg Config, log *slog.Logger, sets []sqldb.Migrations,
 	tables func(context.Context, *sqldb.DB, ...sqldb.Migrations) error,
@@ -76,24 +78,32 @@ func connect(
 			err = errors.Join(err, f.close())
 		}
 	}()
-	if f.db, err = sqldb.Open(ctx, cfg.SQL); err != nil {
-		return nil, err
-	}
-	f.closers = append(f.closers, f.db.Close)
-	// The keyring's tables come first, so that nothing else is touched in a database of another master key.
-	if err := tables(ctx, f.db, keyring.Migrations); err != nil {
-		return nil, err
-	}
-	if f.keyring, err = keyring.Open(ctx, f.db, cfg.Keyring, f.clock); err != nil {
-		return nil, err
-	}
-	if err := tables(ctx, f.db, sets...); err != nil {
-		return nil, err
+	if len(sets) > 0 {
+		if err := f.openDatabase(ctx, sets, tables); err != nil {
+			return nil, err
+		}
 	}
 	if err := f.openRedis(ctx); err != nil {
 		return nil, err
 	}
 	return f, f.openLimiter(ctx)
+}
+
+func (f *foundation) openDatabase(
+	ctx context.Context, sets []sqldb.Migrations, tables func(context.Context, *sqldb.DB, ...sqldb.Migrations) error,
+) (err error) {
+	if f.db, err = sqldb.Open(ctx, f.cfg.SQL); err != nil {
+		return err
+	}
+	f.closers = append(f.closers, f.db.Close)
+	// The keyring's tables come first, so that nothing else is touched in a database of another master key.
+	if err := tables(ctx, f.db, keyring.Migrations); err != nil {
+		return err
+	}
+	if f.keyring, err = keyring.Open(ctx, f.db, f.cfg.Keyring, f.clock); err != nil {
+		return err
+	}
+	return tables(ctx, f.db, sets...)
 }
 
 // openRedis opens Redis where there is one. It has to answer at the start.
@@ -119,8 +129,8 @@ func (f *foundation) close() error {
 }
 
 // makeDataFolder makes the data folder, unless everything that would be in it is configured to be elsewhere.
-func makeDataFolder(cfg Config) error {
-	if !cfg.usesData() {
+func makeDataFolder(cfg Config, stores bool) error {
+	if !cfg.usesData(stores) {
 		return nil
 	}
 	const remedy = "name another folder with --data or SUMUN_DATA"
@@ -149,11 +159,14 @@ func ownFolder(path string) error {
 	return nil
 }
 
-// usesData reports whether anything is kept in the data folder.
-func (c Config) usesData() bool {
-	inside := []string{strings.TrimPrefix(c.SQL.URL, "sqlite:")}
-	if c.MasterKey == "" {
-		inside = append(inside, c.MasterKeyFile)
+// usesData reports whether anything is kept in the data folder; stores says whether there is a database.
+func (c Config) usesData(stores bool) bool {
+	var inside []string
+	if stores {
+		inside = append(inside, strings.TrimPrefix(c.SQL.URL, "sqlite:"))
+		if c.MasterKey == "" {
+			inside = append(inside, c.MasterKeyFile)
+		}
 	}
 	if len(c.TLS.ACME.Hosts) > 0 {
 		inside = append(inside, c.TLS.ACME.CacheDir)

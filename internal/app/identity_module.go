@@ -38,7 +38,7 @@ func identityModule() module {
 			audit.Migrations, mail.Migrations, token.Migrations, session.Migrations, identity.Migrations,
 			oidc.Migrations,
 		},
-		build: func(f *foundation) (*unit, error) {
+		build: func(f *foundation, _ []*unit) (*unit, error) {
 			s, err := newIdentity(f)
 			if err != nil {
 				return nil, err
@@ -132,6 +132,7 @@ func (s *identityServices) newTransport(f *foundation) (mail.Transport, error) {
 func (s *identityServices) unit(f *foundation) (*unit, error) {
 	verifier, err := auth.New(auth.Config{
 		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Clock: f.clock,
+		Age: s.sessions.RevocationsAge, MaxStale: f.cfg.Gateway.Staleness, Log: f.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.policy.Close())
@@ -169,6 +170,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			{"mail", s.queue.Run},
 			{"audit trail", s.sweepTrail(f)},
 			{"clock", f.watchClock},
+			{"verifier", verifier.Run},
 		},
 		notices: func(ctx context.Context, opsAddress string) ([]notice, error) {
 			return s.notices(ctx, opsAddress, mailboxToken)

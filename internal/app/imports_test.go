@@ -28,8 +28,10 @@ var foundations = []string{
 func mayImport() map[string][]string {
 	domain := func(more ...string) []string { return slices.Concat(foundations, []string{"auth"}, more) }
 	return map[string][]string{
-		"auth":      nil,
-		"cmd/sumun": {"internal/app"},
+		"auth":          nil,
+		"auth/authgrpc": {"auth"},
+		"auth/authws":   {"auth"},
+		"cmd/sumun":     {"internal/app"},
 
 		"internal/fault":     nil,
 		"internal/httpd":     {"internal/fault"},
@@ -44,11 +46,14 @@ func mayImport() map[string][]string {
 		"internal/token":             domain(),
 		"internal/session":           domain("internal/token"),
 		"internal/web":               domain(),
+		"internal/gateway":           domain("internal/gateway/stage", "internal/gateway/upstream"),
+		"internal/gateway/stage":     domain(),
+		"internal/gateway/upstream":  {"internal/fault"},
 		"internal/identity":          domain("internal/session", "internal/token", "internal/web", "internal/identity/password"),
 		"internal/identity/password": {"internal/fault", "internal/keyring"},
 		"internal/oidc":              domain("internal/session", "internal/token", "internal/identity", "internal/web"),
 
-		"bench": {"internal/identity/password", "internal/sqldb"}, // the bare hash, and a database of its own
+		"bench": {"internal/identity/password", "internal/sqldb", "internal/gateway/upstream"}, // the bare hash, a database of its own, the bare proxy
 	}
 }
 
@@ -68,6 +73,9 @@ var confined = []struct {
 	{"github.com/nats-io", "broker clients belong to pubsub and events", func(pkg, _ string) bool {
 		return pkg == "internal/pubsub" || pkg == "internal/events"
 	}},
+	{"google.golang.org/grpc", "gRPC belongs to auth/authgrpc, so that nobody builds it unasked", func(pkg, _ string) bool {
+		return pkg == "auth/authgrpc"
+	}},
 	{"github.com/alecthomas/kong", "the command line belongs to app", ofAppOrTest},
 	{"github.com/goccy/go-yaml", "the configuration file belongs to app", ofAppOrTest},
 }
@@ -81,6 +89,8 @@ func ofAppOrTest(pkg, file string) bool {
 // fewDependencies lists packages with a closed list of third-party imports: what a consumer of auth must build with it.
 var fewDependencies = map[string][]string{
 	"auth":           {"github.com/golang-jwt/jwt/v5"},
+	"auth/authws":    nil,
+	"auth/authtest":  {"github.com/golang-jwt/jwt/v5"},
 	"internal/fault": nil,
 }
 
@@ -95,7 +105,7 @@ func TestImports(t *testing.T) {
 			allowed = slices.Concat(table[path.Dir(p.name)], []string{path.Dir(p.name)})
 		case strings.HasPrefix(p.name, "internal/app"):
 			allowed = slices.Concat(foundations, []string{"auth", "internal/app/settings", "internal/token", "internal/session",
-				"internal/web", "internal/identity", "internal/identity/password", "internal/oidc"})
+				"internal/web", "internal/gateway", "internal/identity", "internal/identity/password", "internal/oidc"})
 		case !listed && len(p.files(p.GoFiles)) > 0:
 			t.Errorf("%s is not in the table of imports: it needs an ADR, a line in ARCHITECTURE.md and one here", p.name)
 			continue
@@ -151,7 +161,7 @@ func (p pkg) checkTest(t *testing.T, u use, allowed []string) {
 		}
 	}
 	public := p.name == "auth" || strings.HasPrefix(p.name, "auth/")
-	if !public && (strings.HasSuffix(name, "test") || slices.Contains(foundations, name)) {
+	if !public && (strings.HasSuffix(name, "test") || slices.Contains(foundations, name)) || name == "auth/authtest" {
 		return
 	}
 	t.Errorf("%s/%s imports %s, which tests of this package may not", p.name, u.file, name)

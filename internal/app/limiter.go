@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 
@@ -21,13 +23,28 @@ func (f *foundation) openLimiter(ctx context.Context) error {
 	case f.redis == nil:
 		f.limiter = ratelimit.NewMemory(f.clock)
 	default:
-		key, err := f.keyring.Current(ctx, limiterPurpose)
+		secret, err := f.limiterSecret(ctx)
 		if err != nil {
 			return err
 		}
-		f.limiter = ratelimit.NewRedis(f.redis, ratelimit.RedisConfig{Secret: key.Secret, Clock: f.clock, Log: f.log})
+		f.limiter = ratelimit.NewRedis(f.redis, ratelimit.RedisConfig{Secret: secret, Clock: f.clock, Log: f.log})
 	}
 	return nil
+}
+
+// limiterSecret is a key of the keyring. Where there is none, it is derived from how Redis is reached, which all nodes have in
+// common, and who merely reads what is in Redis does not.
+func (f *foundation) limiterSecret(ctx context.Context) ([]byte, error) {
+	if f.keyring == nil {
+		mac := hmac.New(sha256.New, []byte(f.cfg.Redis.Reveal()))
+		mac.Write([]byte(limiterPurpose))
+		return mac.Sum(nil), nil
+	}
+	key, err := f.keyring.Current(ctx, limiterPurpose)
+	if err != nil {
+		return nil, err
+	}
+	return key.Secret, nil
 }
 
 // checkRedis also says what Redis will do to sessions when its memory is full.

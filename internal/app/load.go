@@ -9,18 +9,31 @@ import (
 	"github.com/sumunio/sumun/internal/app/settings"
 )
 
+// A source is where a configuration comes from, and which modules it is for.
+type source struct {
+	file     string // "" where the environment alone says
+	env      []string
+	flags    map[string]string
+	selected []module
+	stamp    stamp // of the file, before it was read
+}
+
+func newSource(file string, env []string, flags map[string]string, selected []module) source {
+	if file == "" {
+		file = lookup(env, settings.ConfigVariable)
+	}
+	return source{file, env, flags, selected, stampOf(file)}
+}
+
 // load reads the configuration from the file, the environment and the flags, over the defaults, and completes it. The
 // error joins everything that is wrong with what all nodes need and with the sections of the selected modules.
-func load(file string, env []string, flags map[string]string, selected []module) (Config, error) {
+func (s source) load() (Config, error) {
 	cfg := DefaultConfig()
 	schema, err := settings.Of(cfg)
 	if err != nil {
 		return cfg, err
 	}
-	if file == "" {
-		file = lookup(env, settings.ConfigVariable)
-	}
-	values, unread := schema.Load(&cfg, settings.Sources{File: file, Env: env, Flags: flags})
+	values, unread := schema.Load(&cfg, settings.Sources{File: s.file, Env: s.env, Flags: s.flags})
 	cfg.complete()
 
 	faults := settings.Flatten(unread)
@@ -28,7 +41,8 @@ func load(file string, env []string, flags map[string]string, selected []module)
 	for section, component := range map[string]validator{"http": cfg.HTTP, "sql": cfg.SQL, "keyring": cfg.Keyring, "pubsub": cfg.Pubsub} {
 		validated = append(validated, values.Attribute(section, component.Validate())...)
 	}
-	for _, m := range selected {
+	validated = append(validated, values.Attribute("", missing(&cfg, s.selected))...)
+	for _, m := range s.selected {
 		for section, component := range m.sections(&cfg) {
 			validated = append(validated, values.Attribute(section, component.Validate())...)
 		}

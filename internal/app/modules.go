@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,12 +18,17 @@ import (
 // A module is a part of Sumun that can be deployed by itself. Only the selected ones are validated and built.
 type module struct {
 	name string
+	// needs are modules that this one asks over the network where they are not part of the same process.
+	needs []string
 	// sections returns the sections of the configuration that only this module reads.
 	sections func(cfg *Config) map[string]validator
-	// migrations are the tables of the module, those of its foundations included.
+	// absent returns what the configuration must say about modules that are needed and elsewhere, and does not. It may be nil.
+	absent func(cfg *Config) error
+	// migrations are the tables of the module, those of its foundations included. Where no module has any, there is no database.
 	migrations []sqldb.Migrations
-	// build connects the module's services. It does no I/O beyond reading files that the configuration names.
-	build func(f *foundation) (*unit, error)
+	// build connects the module's services, with the units before it. It does no I/O beyond reading files that the configuration
+	// names.
+	build func(f *foundation, before []*unit) (*unit, error)
 }
 
 // A unit is a module that has been built.
@@ -34,6 +40,10 @@ type unit struct {
 	// crossOrigin are the patterns that other origins may call with unsafe methods.
 	crossOrigin []string
 	load        func(ctx context.Context) error // what must be in memory before traffic is served
+	// front stands before the public routes of the other units, which are own; nil where there are none.
+	front func(own http.Handler) (http.Handler, error)
+	// notes are what operators should know although traffic is served.
+	notes func() []string
 	// notices are what to print once traffic is served; opsAddress is where operators are.
 	notices func(ctx context.Context, opsAddress string) ([]notice, error)
 	workers []worker
@@ -50,7 +60,21 @@ type worker struct {
 type notice struct{ label, text string }
 
 // modules lists what there is, in the order in which it starts.
-func modules() []module { return []module{identityModule()} }
+func modules() []module { return []module{identityModule(), gatewayModule()} }
+
+// missing returns what the configuration does not say of modules that are needed and not selected.
+func missing(cfg *Config, selected []module) error {
+	var errs []error
+	for _, m := range selected {
+		elsewhere := slices.ContainsFunc(m.needs, func(name string) bool {
+			return !slices.ContainsFunc(selected, func(other module) bool { return other.name == name })
+		})
+		if elsewhere && m.absent != nil {
+			errs = append(errs, m.absent(cfg))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // selectModules returns the named modules in their order, or all of them when none is named.
 func selectModules(names []string) ([]module, error) {

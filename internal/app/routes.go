@@ -1,16 +1,15 @@
 package app
 
 import (
-	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/session"
 )
@@ -23,9 +22,14 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 	api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {
 		Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The access_token of a sign-in or a refresh.",
 	}}
+	var own http.Handler // nil where no unit has routes
 	var render func(http.ResponseWriter, *http.Request, *fault.Fault)
 	var crossOrigin []string
 	for _, u := range n.units {
+		if u.mount == nil {
+			continue
+		}
+		own = mux
 		api.UseMiddleware(requireAccessToken(api, u.verifier))
 		u.mount(mux, api)
 		crossOrigin = append(crossOrigin, u.crossOrigin...)
@@ -41,15 +45,38 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 	}
 	cfg := n.cfg.HTTP
 	cfg.TrustedOrigins = append(slices.Clone(cfg.TrustedOrigins), n.cfg.issuerOrigin()) // a proxy may have rewritten Host
-	return httpd.Chain(n.log, n.metrics, cfg, crossOrigin...)(httpd.Routes(mux, render)), nil
+	if own != nil {
+		own = httpd.Guard(cfg, crossOrigin...)(httpd.Routes(mux, render))
+	}
+	public, err := n.front(own)
+	if err != nil {
+		return nil, err
+	}
+	return httpd.Edge(n.log, n.metrics, cfg)(public), nil
+}
+
+// front puts the unit that stands before the others, if there is one, before their routes.
+func (n *node) front(own http.Handler) (public http.Handler, err error) {
+	public = own
+	for _, u := range n.units {
+		if u.front == nil {
+			continue
+		}
+		if public, err = u.front(public); err != nil {
+			return nil, err
+		}
+	}
+	return public, nil
 }
 
 func (n *node) newOpsRoutes() http.Handler {
 	return httpd.OpsHandler(httpd.OpsConfig{
-		Ready: n.ready, Registry: n.metrics, Listen: n.cfg.OpsListen, Log: n.log,
+		Ready: n.ready, Notes: n.notes, Registry: n.metrics, Listen: n.cfg.OpsListen, Log: n.log,
 		Extra: func(mux *http.ServeMux) {
 			for _, u := range n.units {
-				u.mountOps(mux)
+				if u.mountOps != nil {
+					u.mountOps(mux)
+				}
 			}
 		},
 	})
@@ -86,25 +113,7 @@ var errOtherClient = fault.New(fault.Forbidden, "auth.other_client", "This token
 func verified(r *http.Request, verifier *auth.Verifier) (*auth.Claims, error) {
 	claims, err := verifier.VerifyRequest(r)
 	if err != nil {
-		return nil, refusal(err)
+		return nil, gateway.Refusal(err)
 	}
 	return claims, nil
-}
-
-// refusal is the answer to a token that does not let through (RFC 6750 section 3). What is not about the token, such as a
-// database that does not answer, stays what it is.
-func refusal(err error) error {
-	var e *auth.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	status, challenge, code := auth.Challenge(e)
-	f := fault.New(fault.KindOf(status), code, e.Description()).Wrap(err)
-	if challenge != "" {
-		f = f.Challenge(challenge)
-	}
-	if status == http.StatusServiceUnavailable {
-		f = f.After(time.Second)
-	}
-	return f
 }

@@ -34,7 +34,7 @@ var (
 
 // serve runs the selected modules until ctx ends or a part of them fails. It returns nil when ctx ended and everything has
 // stopped in order.
-func serve(ctx context.Context, cfg Config, selected []module, stdout, stderr io.Writer) (err error) {
+func serve(ctx context.Context, cfg Config, from source, stdout, stderr io.Writer) (err error) {
 	log := cfg.Log.logger(stderr)
 	n := &node{}
 	// The ports come first: when one is taken, nothing has been made yet. Who connects meanwhile waits.
@@ -43,14 +43,17 @@ func serve(ctx context.Context, cfg Config, selected []module, stdout, stderr io
 		return err
 	}
 	cfg.deriveIssuer(n.public.Addr())
-	if n.foundation, err = open(ctx, cfg, log, tables(selected)); err != nil {
+	if n.foundation, err = open(ctx, cfg, log, tables(from.selected)); err != nil {
 		return err
 	}
+	n.from = from
 	defer func() { err = errors.Join(err, n.close()) }()
-	if err := n.openBus(ctx); err != nil {
-		return err
+	if n.db != nil {
+		if err := n.openBus(ctx); err != nil {
+			return err
+		}
 	}
-	if err := n.build(ctx, selected); err != nil {
+	if err := n.build(ctx, from.selected); err != nil {
 		return err
 	}
 	failed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -130,14 +133,19 @@ func (n *node) release() error {
 // build connects the modules and loads what they need in memory.
 func (n *node) build(ctx context.Context, selected []module) (err error) {
 	for _, m := range selected {
-		u, err := m.build(n.foundation)
+		u, err := m.build(n.foundation, n.units)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 		n.units = append(n.units, u)
-		n.closers = append(n.closers, u.close)
+		if u.close != nil {
+			n.closers = append(n.closers, u.close)
+		}
 	}
 	for _, u := range n.units {
+		if u.load == nil {
+			continue
+		}
 		if err := u.load(ctx); err != nil {
 			return err
 		}
@@ -163,7 +171,21 @@ func (n *node) ready(ctx context.Context) error {
 	if !n.serving.Load() {
 		return errStarting
 	}
+	if n.db == nil {
+		return nil
+	}
 	return n.db.Ping(ctx)
+}
+
+// notes are what operators should know although traffic is served.
+func (n *node) notes() []string {
+	var all []string
+	for _, u := range n.units {
+		if u.notes != nil {
+			all = append(all, u.notes()...)
+		}
+	}
+	return all
 }
 
 // problems collects what went wrong in goroutines.

@@ -85,7 +85,7 @@ func TestEveryKindHasItsStatus(t *testing.T) {
 			t.Errorf("kind %d: status %d, name %q, back to %v", k, status, k, fault.KindOf(status))
 		}
 	}
-	for status, want := range map[int]fault.Kind{418: fault.Malformed, 502: fault.Unavailable, 599: fault.Internal} {
+	for status, want := range map[int]fault.Kind{418: fault.Malformed, 502: fault.BadGateway, 599: fault.Internal} {
 		if got := fault.KindOf(status); got != want {
 			t.Errorf("KindOf(%d) = %v, want %v", status, got, want)
 		}

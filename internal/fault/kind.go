@@ -25,6 +25,8 @@ const (
 	RateLimited                      // 429
 	Unavailable                      // 503: try again later
 	Timeout                          // 504: a deadline passed
+	BadGateway                       // 502: a service behind us gave no answer that can be passed on
+	HeaderTooLarge                   // 431
 )
 
 var kinds = [...]struct {
@@ -48,6 +50,8 @@ var kinds = [...]struct {
 	RateLimited:          {http.StatusTooManyRequests, "rate_limited"},
 	Unavailable:          {http.StatusServiceUnavailable, "unavailable"},
 	Timeout:              {http.StatusGatewayTimeout, "timeout"},
+	BadGateway:           {http.StatusBadGateway, "bad_gateway"},
+	HeaderTooLarge:       {http.StatusRequestHeaderFieldsTooLarge, "header_too_large"},
 }
 
 // Status returns the HTTP status of the kind; an unknown kind is 500.
@@ -67,19 +71,15 @@ func (k Kind) String() string {
 }
 
 // KindOf returns the kind answered with the given HTTP status. A status no kind has becomes the nearest one: Malformed
-// for another 4xx, Unavailable for 502, Internal for the rest.
+// for another 4xx, Internal for the rest.
 func KindOf(status int) Kind {
 	for k, entry := range kinds {
 		if entry.status == status {
 			return Kind(k)
 		}
 	}
-	switch {
-	case status == http.StatusBadGateway:
-		return Unavailable
-	case status >= 400 && status < 500:
+	if status >= 400 && status < 500 {
 		return Malformed
-	default:
-		return Internal
 	}
+	return Internal
 }

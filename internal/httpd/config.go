@@ -24,6 +24,7 @@ type Config struct {
 	WriteTimeout      time.Duration  `yaml:"write_timeout" doc:"The time from the request's header to the end of the answer."`
 	RequestTimeout    time.Duration  `yaml:"request_timeout" doc:"How long a request may be worked on before it is answered with 504. Below write_timeout, so that the answer still gets out."`
 	IdleTimeout       time.Duration  `yaml:"idle_timeout" doc:"How long a connection may wait for its next request."`
+	LogEvery          int            `yaml:"log_every" doc:"Of the requests that were answered without a failure, every n-th is logged: 1 logs all, 0 none. Failures always are."`
 	ShutdownGrace     time.Duration  `yaml:"shutdown_grace" doc:"How long requests in flight may take to finish when the server stops."`
 }
 
@@ -60,6 +61,7 @@ func DefaultConfig() Config {
 		WriteTimeout:      30 * time.Second,
 		RequestTimeout:    10 * time.Second,
 		IdleTimeout:       120 * time.Second,
+		LogEvery:          1,
 		ShutdownGrace:     10 * time.Second,
 	}
 }
@@ -83,6 +85,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxHeaderBytes < 4096 {
 		errs = append(errs, fmt.Errorf("max_header_bytes: %d is too small for cookies and tokens; use 32768 bytes", c.MaxHeaderBytes))
+	}
+	if c.LogEvery < 0 {
+		errs = append(errs, fmt.Errorf("log_every: %d is below 0; use 1 to log every request, 0 to log failures only", c.LogEvery))
 	}
 	for _, d := range []struct {
 		key   string

@@ -114,33 +114,57 @@ func WithoutTimeout(h http.Handler) http.Handler {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 		defer cancel()
 		if x := exchangeOf(ctx); x != nil {
-			defer context.AfterFunc(x.conn, cancel)()
+			defer context.AfterFunc(x.Context, cancel)()
 		}
 		h.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
-// exchange is what is known of one request and its answer. It belongs to the goroutine that serves the request.
+// exchange is what is known of one request and its answer, and the context that carries it. It belongs to the goroutine that
+// serves the request.
 type exchange struct {
-	id       string
-	client   netip.Addr
-	agent    string          // User-Agent, as it was sent
-	api      bool            // answers are JSON
-	conn     context.Context // the server's, which ends when the client has gone
-	route    string          // the pattern that matched, "" when none did
-	response *response
-	err      error        // what the handler returned or panicked with
-	fault    *fault.Fault // what it is answered with
-	stack    []byte
-	abort    bool // cut the connection after logging
-	render   func(http.ResponseWriter, *http.Request, *fault.Fault)
+	context.Context // the server's, which ends when the client has gone
+	id              string
+	client          netip.Addr
+	agent           string // User-Agent, as it was sent
+	secure          bool   // the client's connection is encrypted
+	api             bool   // answers are JSON
+	route           string // the pattern that matched, "" when none did
+	response        response
+	err             error        // what the handler returned or panicked with
+	fault           *fault.Fault // what it is answered with
+	stack           []byte
+	abort           bool // cut the connection after logging
+	render          func(http.ResponseWriter, *http.Request, *fault.Fault)
 }
 
 type exchangeKey struct{}
 
+// Value implements context.Context.
+func (x *exchange) Value(key any) any {
+	if _, ours := key.(exchangeKey); ours {
+		return x
+	}
+	return x.Context.Value(key)
+}
+
 func exchangeOf(ctx context.Context) *exchange {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
 	return x
+}
+
+// SetRoute names the route that answers the request, for its log event and its metrics. Names are bounded in number: patterns,
+// or what operators wrote. The last one counts.
+func SetRoute(ctx context.Context, name string) {
+	if x := exchangeOf(ctx); x != nil {
+		x.route = name
+	}
+}
+
+// Secure reports whether the client's connection is encrypted: ours is, or a trusted proxy says that its own was.
+func Secure(ctx context.Context) bool {
+	x := exchangeOf(ctx)
+	return x != nil && x.secure
 }
 
 // RequestID returns the id of the request being served, "" outside of Chain.

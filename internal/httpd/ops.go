@@ -24,6 +24,8 @@ type OpsConfig struct {
 	// Ready returns nil when the process can take traffic, and otherwise an error whose text names what is not ready. Operators
 	// see that text.
 	Ready func(context.Context) error
+	// Notes are what operators should know although the process takes traffic; nil for none.
+	Notes func() []string
 	// Registry holds the metrics to expose.
 	Registry *prometheus.Registry
 	// Extra adds further routes; nil adds none.
@@ -49,7 +51,7 @@ func NewRegistry() *prometheus.Registry {
 func OpsHandler(cfg OpsConfig) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", readyz(cfg.Ready))
+	mux.HandleFunc("GET /readyz", readyz(cfg.Ready, cfg.Notes))
 	mux.Handle("GET /metrics", notForPages(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
 	for name, serve := range map[string]http.HandlerFunc{
 		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
@@ -63,10 +65,9 @@ func OpsHandler(cfg OpsConfig) http.Handler {
 	if log == nil {
 		log = slog.Default()
 	}
-	c := newChain(log, DefaultConfig())
-	c.quiet = true
+	e := &edge{log: log, cfg: DefaultConfig(), quiet: true}
 	name, _, _ := net.SplitHostPort(cfg.Listen)
-	return c.wrap(checkHost(name, Routes(mux, nil)))
+	return e.wrap(Guard(e.cfg)(checkHost(name, Routes(mux, nil))))
 }
 
 // notForPages refuses what a page elsewhere made a browser ask for (Fetch Metadata): it could not read the answer, but profiles
@@ -83,8 +84,8 @@ func notForPages(next http.Handler) http.Handler {
 	})
 }
 
-// readyz answers 200 when ready returns nil and 503 with the error's text otherwise.
-func readyz(ready func(context.Context) error) http.HandlerFunc {
+// readyz answers 200 when ready returns nil, with the notes after it, and 503 with the error's text otherwise.
+func readyz(ready func(context.Context) error, notes func() []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
@@ -92,7 +93,11 @@ func readyz(ready func(context.Context) error) http.HandlerFunc {
 			plain(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
 			return
 		}
-		plain(w, http.StatusOK, "ok")
+		lines := []string{"ok"}
+		if notes != nil {
+			lines = append(lines, notes()...)
+		}
+		plain(w, http.StatusOK, strings.Join(lines, "\n"))
 	}
 }
 

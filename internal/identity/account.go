@@ -134,6 +134,13 @@ func (s *Service) replacePassword(ctx context.Context, r replacement) error {
 	if err != nil {
 		return err
 	}
+	end := func(ctx context.Context, tx sqldb.Tx) error { return s.deps.Sessions.EndAllTx(ctx, tx, a.ID, r.reason) }
+	if r.keep != "" {
+		kept := s.deps.Sessions.Keep(ctx, a.ID, r.keep)
+		end = func(ctx context.Context, tx sqldb.Tx) error {
+			return s.deps.Sessions.EndOthersTx(ctx, tx, kept, r.reason)
+		}
+	}
 	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
 		if r.permit != nil {
 			if err := r.permit(ctx, tx); err != nil {
@@ -149,7 +156,7 @@ func (s *Service) replacePassword(ctx context.Context, r replacement) error {
 		if err := s.record(ctx, tx, a.ID, r.action, r.from, nil); err != nil {
 			return err
 		}
-		return s.deps.Sessions.EndAllTx(ctx, tx, a.ID, r.keep, r.reason)
+		return end(ctx, tx)
 	})
 	if err != nil {
 		return err
@@ -365,7 +372,7 @@ func (s *Service) DeleteAccount(ctx context.Context, c Caller, version int64) er
 		if err := s.record(ctx, tx, a.ID, "account.deleted", c.Origin, nil); err != nil {
 			return err
 		}
-		return s.deps.Sessions.EndAllTx(ctx, tx, a.ID, "", session.AccountDeleted)
+		return s.deps.Sessions.EndAllTx(ctx, tx, a.ID, session.AccountDeleted)
 	})
 	if err != nil {
 		return err

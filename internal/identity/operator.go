@@ -51,7 +51,7 @@ func (s *Service) SetStatus(ctx context.Context, account string, status Status) 
 		if err := dropPrepared(ctx, tx, account); err != nil {
 			return err
 		}
-		return s.deps.Sessions.EndAllTx(ctx, tx, account, "", session.AccountDisabled)
+		return s.deps.Sessions.EndAllTx(ctx, tx, account, session.AccountDisabled)
 	})
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ import (
 func benchEach(b *testing.B, fn func(b *testing.B, n *node, clients *clients)) {
 	run := func(name string, open func(b *testing.B) *place) {
 		b.Run(name, func(b *testing.B) {
-			n := newNode(b, open(b), session.DefaultConfig(), newClock().now)
+			n := newNode(b, open(b), session.DefaultConfig(), newClock().now, storeAt(nil))
 			clients := &clients{}
 			for range 2000 {
 				clients.put(n.signIn(b, session.Start{Roles: []string{"member"}, Device: laptop}).Tokens.Refresh)

@@ -194,7 +194,7 @@ func testRevocationsUnderSkew(t *testing.T, p *place) {
 		must(t, revoker.End(t.Context(), tokens.Session.Subject, tokens.Session.ID, session.SignedOut))
 		reset := issuer.signIn(t, session.Start{})
 		revoker.write(t, func(ctx context.Context, tx sqldb.Tx) error {
-			return revoker.EndAllTx(ctx, tx, reset.Session.Subject, "", session.PasswordReset)
+			return revoker.EndAllTx(ctx, tx, reset.Session.Subject, session.PasswordReset)
 		})
 		for range 40 {
 			restarted := *p

@@ -176,6 +176,10 @@ var fragments = [...]string{
 	" Whale/",
 	"KAKAOTALK/",
 	"NAVER(inapp; search; ",
+	" Mobile Safari/537.36;KAKAOTALK ",
+	" Mobile Safari/537.36",
+	" KAKAOTALK ",
+	"; SM-",
 }
 
 var squeezer, unsqueezer = squeezers()

@@ -96,7 +96,7 @@ func testFailover(t *testing.T, p *place, failOver func()) {
 	}
 	everybodyGoesOn(t, rotations)
 	nodes[0].write(t, func(ctx context.Context, tx sqldb.Tx) error {
-		return nodes[0].EndAllTx(ctx, tx, reset.Session.Subject, "", session.PasswordReset)
+		return nodes[0].EndAllTx(ctx, tx, reset.Session.Subject, session.PasswordReset)
 	})
 	failOver()
 	everybodyGoesOn(t, rotations)
@@ -156,7 +156,8 @@ func TestOutage(t *testing.T) {
 	p := newPlace(t, server.URL())
 	n, _ := alone(t, p, session.DefaultConfig())
 	started, reset := n.signIn(t, session.Start{}), n.signIn(t, session.Start{})
-	_, cookie := n.openPage(t, started.Session.Subject)
+	others := n.signIn(t, session.Start{Subject: started.Session.Subject})
+	_, cookie := n.openPage(t, newSubject())
 	must(t, n.Chores(t.Context()))
 	server.Kill()
 
@@ -177,13 +178,24 @@ func TestOutage(t *testing.T) {
 	wantUnavailable("end", n.End(t.Context(), started.Session.Subject, started.Session.ID, session.SignedOut))
 	n.claims(t, started.Tokens.Access)
 	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error {
-		return n.EndAllTx(t.Context(), tx, reset.Session.Subject, "", session.PasswordReset)
+		return n.EndAllTx(t.Context(), tx, reset.Session.Subject, session.PasswordReset)
 	}))
 	if n.Apply(t.Context()) == nil {
 		t.Error("a reset is carried out without a store")
 	}
 	if _, err := n.verifier.Verify(t.Context(), reset.Tokens.Access); !errors.Is(err, auth.ErrRevoked) {
 		t.Errorf("access token after a reset during the outage: %v, want %v", err, auth.ErrRevoked)
+	}
+
+	changed := n.Keep(t.Context(), started.Session.Subject, started.Session.ID)
+	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error {
+		return n.EndOthersTx(t.Context(), tx, changed, session.PasswordChanged)
+	}))
+	if n.Apply(t.Context()) == nil {
+		t.Error("a new password is carried out without a store")
+	}
+	if _, err := n.verifier.Verify(t.Context(), others.Tokens.Access); !errors.Is(err, auth.ErrRevoked) {
+		t.Errorf("another session's access token after a new password during the outage: %v, want %v", err, auth.ErrRevoked)
 	}
 
 	server.Restart()
@@ -197,7 +209,9 @@ func TestOutage(t *testing.T) {
 		t.Errorf("page after the outage: %v", err)
 	}
 	must(t, n.Chores(t.Context()))
-	if _, err := n.Refresh(t.Context(), reset.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
-		t.Errorf("refresh after a reset during the outage: %v, want %v", err, session.ErrEnded)
+	for _, one := range []session.Started{reset, others} {
+		if _, err := n.Refresh(t.Context(), one.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
+			t.Errorf("refresh after a reset or a new password during the outage: %v, want %v", err, session.ErrEnded)
+		}
 	}
 }

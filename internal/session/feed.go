@@ -25,18 +25,18 @@ const pollEvery = 250 * time.Millisecond
 // A revocation must be kept until the last access token that it could concern is dead everywhere. Say that it is written at t by
 // the clock of the database. The last such token was issued by a node whose clock was up to maxSkew ahead, to a request that had
 // read the session before and was answered up to slowAnswer later, so it expires by t + slowAnswer + maxSkew + its lifetime. A
-// verifier accepts it for its leeway longer, and if its clock is behind, for maxSkew more. So the invariant is
+// verifier accepts it for its leeway longer, and if its clock is behind, for maxSkew more. It may start so late, and read the feed
+// from a node that forgets by its own clock, maxSkew early. So the invariant is
 //
-//	revocationLifetime >= slowAnswer + lifetime + leeway + 2 maxSkew
+//	revocationLifetime >= slowAnswer + lifetime + leeway + 3 maxSkew
 //
 // with the longest lifetime that can be configured, not the one that is, so that lowering it opens no gap, and the most leeway
-// that auth allows. A node forgets its entries by its own clock, which is the one that its verifiers go by; entries are deleted
-// by the clock of the database.
+// that auth allows. Entries are deleted by the clock of the database.
 const (
 	maxSkew            = 30 * time.Second // of any clock from any other; what auth and this package are tested with
 	maxLeeway          = 5 * time.Minute  // auth.Config.Leeway
 	slowAnswer         = time.Minute      // a request ends long before: httpd.Config.RequestTimeout
-	revocationLifetime = slowAnswer + MaxAccessLifetime + maxLeeway + 2*maxSkew
+	revocationLifetime = slowAnswer + MaxAccessLifetime + maxLeeway + 3*maxSkew
 )
 
 // entry is a revocation with its place in the feed.
@@ -165,6 +165,9 @@ func (f *feed) replaceKeys(ctx context.Context, entries []entry) error {
 	}
 	return f.keys(ctx)
 }
+
+// RevocationsAge is how long ago this node last read what has been revoked; zero before it first did.
+func (s *Service) RevocationsAge() time.Duration { return s.feed.age() }
 
 // age is how long ago this node last read the feed; zero before it first did.
 func (f *feed) age() time.Duration {

@@ -92,7 +92,7 @@ func testFeedHasNoGaps(t *testing.T, p *place) {
 		wg.Go(func() {
 			n := []*node{a, b}[i%2]
 			err := n.db.Write(t.Context(), func(tx sqldb.Tx) error {
-				if err := n.EndAllTx(t.Context(), tx, one.Session.Subject, "", session.AccountDisabled); err != nil {
+				if err := n.EndAllTx(t.Context(), tx, one.Session.Subject, session.AccountDisabled); err != nil {
 					return err
 				}
 				if i%4 == 0 {

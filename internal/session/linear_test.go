@@ -252,7 +252,7 @@ func TestLinearizabilityCheckFindsForks(t *testing.T) {
 		"theft": {[]porcupine.Operation{op(0, p, answered{successor: "A"}), op(20, a, answered{successor: "B"}),
 			op(40, p, answered{ended: true}), op(60, b, answered{ended: true})}, porcupine.Ok},
 		"signed out for nothing": {[]porcupine.Operation{op(0, p, answered{successor: "A"}), op(20, a, answered{ended: true})}, porcupine.Illegal},
-		"alive after the end": {[]porcupine.Operation{op(0, presented{end: true}, answered{ended: true}), op(20, p, answered{successor: "A"})}, porcupine.Illegal},
+		"alive after the end":    {[]porcupine.Operation{op(0, presented{end: true}, answered{ended: true}), op(20, p, answered{successor: "A"})}, porcupine.Illegal},
 	} {
 		for i := range row.history {
 			in := row.history[i].Input.(presented)

@@ -141,7 +141,7 @@ func (m *machine) end(rt *rapid.T) {
 		rt.Skip("not now")
 	}
 	m.node.write(m.t, func(ctx context.Context, tx sqldb.Tx) error {
-		return m.node.EndAllTx(ctx, tx, m.session.Subject, "", session.PasswordReset)
+		return m.node.EndAllTx(ctx, tx, m.session.Subject, session.PasswordReset)
 	})
 	m.model.ended = true
 }

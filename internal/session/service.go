@@ -133,13 +133,46 @@ func (s *Service) EndOthers(ctx context.Context, subject, keepID string, reason 
 	return nil
 }
 
-// EndAllTx ends all sessions of the subject, but keepID if it is not empty, in the caller's transaction. Call Apply once it
-// has committed. Where sessions are not in SQL, the access tokens of the one that is kept die too, as nothing but the person is
-// known here: its next refresh brings new ones. The feed's counter is locked from here to the commit, so this belongs at the transaction's end. Why the
-// sessions end is for the caller to write into the trail.
-func (s *Service) EndAllTx(ctx context.Context, tx sqldb.Tx, subject, keepID string, reason Reason) error {
-	if err := s.store.endTx(ctx, tx, ending{subject: subject, keep: keepID, reason: reason}); err != nil {
+// EndAllTx ends all sessions of the subject in the caller's transaction. Call Apply once it has committed. The feed's counter is
+// locked from here to the commit, so this belongs at the transaction's end. Why the sessions end is for the caller to write into
+// the trail.
+func (s *Service) EndAllTx(ctx context.Context, tx sqldb.Tx, subject string, reason Reason) error {
+	if err := s.store.endTx(ctx, tx, ending{subject: subject, reason: reason}); err != nil {
 		return fmt.Errorf("end all sessions: %w", err)
+	}
+	return nil
+}
+
+// Kept is a session that all others of its person end around.
+type Kept struct {
+	subject, id string
+	others      []string
+	known       bool // they are
+}
+
+// Keep prepares EndOthersTx, outside of a transaction: it asks which other sessions there are.
+func (s *Service) Keep(ctx context.Context, subject, id string) Kept {
+	kept := Kept{subject: subject, id: id}
+	live, err := s.store.live(ctx, subject)
+	if err != nil {
+		s.deps.Log.WarnContext(ctx, "sessions that are about to end are not known", "error", err)
+		return kept
+	}
+	for _, one := range live {
+		if one.ID != id {
+			kept.others = append(kept.others, one.ID)
+		}
+	}
+	kept.known = true
+	return kept
+}
+
+// EndOthersTx is EndAllTx for all sessions but one, which goes on with the tokens that it has. Only while sessions that are not in
+// SQL cannot be reached do its access tokens die with the others', and its next refresh brings new ones.
+func (s *Service) EndOthersTx(ctx context.Context, tx sqldb.Tx, kept Kept, reason Reason) error {
+	e := ending{subject: kept.subject, keep: kept.id, reason: reason, others: kept.others, known: kept.known}
+	if err := s.store.endTx(ctx, tx, e); err != nil {
+		return fmt.Errorf("end other sessions: %w", err)
 	}
 	return nil
 }

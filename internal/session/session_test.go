@@ -33,6 +33,7 @@ var sessionTests = []test{
 	{"end", testEnd},
 	{"end only one's own", testEndOnlyOnesOwn},
 	{"end all", testEndAll},
+	{"end others", testEndOthersTx},
 	{"end against sign-in", testEndAllAgainstParallelStarts},
 	{"trail", testTrail},
 	{"roles", testRoles},
@@ -190,6 +191,29 @@ func testEndOnlyOnesOwn(t *testing.T, p *place) {
 	n.refresh(t, theirs.Tokens.Refresh)
 }
 
+// Who changes the password goes on without noticing, and everybody else is out at once, also who was about to come in.
+func testEndOthersTx(t *testing.T, p *place) {
+	n, _ := alone(t, p, session.DefaultConfig())
+	kept := n.signIn(t, session.Start{})
+	subject := kept.Session.Subject
+	other := n.signIn(t, session.Start{Subject: subject})
+	keep := n.Keep(t.Context(), subject, kept.Session.ID)
+	late := n.signIn(t, session.Start{Subject: subject})
+	n.write(t, func(ctx context.Context, tx sqldb.Tx) error {
+		return n.EndOthersTx(ctx, tx, keep, session.PasswordChanged)
+	})
+	n.claims(t, kept.Tokens.Access)
+	n.claims(t, n.refresh(t, kept.Tokens.Refresh).Access)
+	for name, one := range map[string]session.Started{"another": other, "the one that came late": late} {
+		if _, err := n.verifier.Verify(t.Context(), one.Tokens.Access); !errors.Is(err, auth.ErrRevoked) {
+			t.Errorf("access token of %s: %v, want %v", name, err, auth.ErrRevoked)
+		}
+		if _, err := n.Refresh(t.Context(), one.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
+			t.Errorf("refresh token of %s: %v, want %v", name, err, session.ErrEnded)
+		}
+	}
+}
+
 func testEndAll(t *testing.T, p *place) {
 	n, _ := alone(t, p, session.DefaultConfig())
 	subject := newSubject()
@@ -207,7 +231,7 @@ func testEndAll(t *testing.T, p *place) {
 
 	rollback := errors.New("rolled back")
 	err := n.db.Write(t.Context(), func(tx sqldb.Tx) error {
-		must(t, n.EndAllTx(t.Context(), tx, subject, "", session.PasswordReset))
+		must(t, n.EndAllTx(t.Context(), tx, subject, session.PasswordReset))
 		return rollback
 	})
 	if !errors.Is(err, rollback) {
@@ -218,7 +242,7 @@ func testEndAll(t *testing.T, p *place) {
 	kept.Tokens = n.refresh(t, kept.Tokens.Refresh)
 
 	n.write(t, func(ctx context.Context, tx sqldb.Tx) error {
-		return n.EndAllTx(ctx, tx, subject, "", session.PasswordReset)
+		return n.EndAllTx(ctx, tx, subject, session.PasswordReset)
 	})
 	if _, err := n.verifier.Verify(t.Context(), kept.Tokens.Access); !errors.Is(err, auth.ErrRevoked) {
 		t.Errorf("access token after a reset: %v, want %v", err, auth.ErrRevoked)
@@ -264,7 +288,7 @@ func testEndAllAgainstParallelStarts(t *testing.T, p *place) {
 		wg.Go(func() {
 			if i%3 == 0 {
 				err := n.db.Write(t.Context(), func(tx sqldb.Tx) error {
-					return n.EndAllTx(t.Context(), tx, subject, "", session.PasswordReset)
+					return n.EndAllTx(t.Context(), tx, subject, session.PasswordReset)
 				})
 				if err := errors.Join(err, n.Apply(t.Context())); err != nil {
 					t.Errorf("end: %v", err)
@@ -298,7 +322,7 @@ func testEndAllAgainstParallelStarts(t *testing.T, p *place) {
 		}
 	}
 	n.write(t, func(ctx context.Context, tx sqldb.Tx) error {
-		return n.EndAllTx(ctx, tx, subject, "", session.PasswordReset)
+		return n.EndAllTx(ctx, tx, subject, session.PasswordReset)
 	})
 	if live, _, err := n.List(t.Context(), subject, "", 0); err != nil || len(live) != 0 {
 		t.Errorf("%d sessions outlive the last reset, %v", len(live), err)

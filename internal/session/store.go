@@ -187,6 +187,9 @@ type ending struct {
 	keep    string // but not this one; "" for none
 	reason  Reason
 
+	others []string // what ends besides the one to keep, as far as is
+	known  bool
+
 	action string // for the trail; "" when that tells of it anyway
 }
 

@@ -5,12 +5,9 @@ import (
 	_ "embed" // the scripts
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strconv"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/redisdb"
@@ -62,13 +59,15 @@ var (
 //
 // A theft is marked by the script that finds it, and from then on the grant is dead. Its consequences are settled in SQL by
 // whoever sees the mark: the request that made it, or, if its process died, the next one of the same person, be it the
-// thief's, who got no answer, or the owner's. A list of marks for all people would be a second key in another slot, which no
-// atomic script could write; what it would gain is the letter to an owner whom no request ever follows.
+// thief's, who got no answer, or the owner's, or a node on its patrol. A list of marks for all people would be a second key in
+// another slot, which no atomic script could write.
 type redisStore struct {
 	common
 	redis  *redisdb.DB
 	prefix string
 	known  atomic.Pointer[string] // the fingerprint of the Redis that has every intent
+
+	patrolled string // the subject that patrol looked at last; it alone touches this
 }
 
 func newRedisStore(c common) *redisStore {
@@ -79,14 +78,18 @@ func newRedisStore(c common) *redisStore {
 	return &redisStore{common: c, redis: c.deps.Redis, prefix: prefix}
 }
 
+// key is that of a person's hash.
+func (s *redisStore) key(routing [routingSize]byte) string {
+	return s.prefix + "{" + hex.EncodeToString(routing[:]) + "}"
+}
+
 // exec runs a script on a person's key. Its first argument is empty, or a test's word for the time.
 func (s *redisStore) exec(ctx context.Context, script redisdb.Script, routing [routingSize]byte, args ...string) ([]string, error) {
-	key := s.prefix + "{" + hex.EncodeToString(routing[:]) + "}"
 	told := ""
 	if s.deps.StoreClock != nil {
 		told = micros(s.deps.StoreClock())
 	}
-	return script.Exec(ctx, s.redis, []string{key}, append([]string{told}, args...)).Strings()
+	return script.Exec(ctx, s.redis, []string{s.key(routing)}, append([]string{told}, args...)).Strings()
 }
 
 func micros(t time.Time) string         { return strconv.FormatInt(sqldb.Micros(t), 10) }
@@ -317,10 +320,10 @@ func sessionRevocations(ids []string) []auth.Revocation {
 	return revocations
 }
 
-// endTx raises the subject's epoch, which kills the access tokens of all sessions without knowing which there are. The one to
-// keep brings new ones with its next refresh.
+// endTx raises the subject's epoch, which kills the access tokens of all sessions without knowing which there are. To spare those
+// of one session, the others are revoked by name; carrying out the intent tells of any that has started since they were asked for.
 func (s *redisStore) endTx(ctx context.Context, tx sqldb.Tx, e ending) error {
-	i := intent{Kind: intendEndAll, ID: e.keep, Reason: e.reason, Raise: true}
+	i := intent{Kind: intendEndAll, ID: e.keep, Reason: e.reason, Raise: !e.known}
 	p, err := s.intend(ctx, tx, e.subject, i)
 	if err != nil {
 		return err
@@ -328,7 +331,13 @@ func (s *redisStore) endTx(ctx context.Context, tx sqldb.Tx, e ending) error {
 	if err := s.record(ctx, tx, e, 0); err != nil {
 		return err
 	}
-	return s.revokeEpoch(ctx, tx, e.subject, p.epoch)
+	switch {
+	case !e.known:
+		return s.revokeEpoch(ctx, tx, e.subject, p.epoch)
+	case len(e.others) > 0:
+		_, err = s.feed.append(ctx, tx, sessionRevocations(e.others)...)
+	}
+	return err
 }
 
 func (s *redisStore) setRolesTx(ctx context.Context, tx sqldb.Tx, subject, roles string) error {
@@ -352,71 +361,10 @@ func (s *redisStore) revokeEpoch(ctx context.Context, tx sqldb.Tx, subject strin
 	return err
 }
 
-// settleSoon settles marks now. When that is impossible, the next request of the person does.
-func (s *redisStore) settleSoon(ctx context.Context, m mark) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	if err := s.settle(ctx, m); err != nil {
-		s.deps.Log.WarnContext(ctx, "thefts or evictions are not settled yet", "error", err)
-	}
-}
-
-// settle draws the consequences of every mark in the person's hash. The intent that is written with them tells that they have
-// been, should the mark come back in a failover.
-func (s *redisStore) settle(ctx context.Context, m mark) error {
-	h, _, err := s.read(ctx, m.routing)
-	if err != nil {
-		return err
-	}
-	marks, err := h.marks()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, one := range marks {
-		errs = append(errs, s.settleOne(ctx, m.subject, one))
-	}
-	return errors.Join(errs...)
-}
-
-func (s *redisStore) settleOne(ctx context.Context, subject string, m settlement) error {
-	var revocations []auth.Revocation
-	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		p, err := s.lockSubject(ctx, tx, subject, nil)
-		if err != nil {
-			return err
-		}
-		i := m.intent()
-		if first, err := s.intendOnce(ctx, tx, subject, i, p); err != nil || !first {
-			return err
-		}
-		if m.evicted {
-			e := ending{subject: subject, only: m.theft.sessionID, reason: LimitReached, action: "session.limit"}
-			err = s.record(ctx, tx, e, 1)
-		} else {
-			err = s.tell(ctx, tx, subject, m.theft)
-		}
-		if err != nil {
-			return err
-		}
-		r := sessionRevocations([]string{m.theft.sessionID})[0]
-		if i.Kind == intendEndGrant {
-			r = OfGrant(m.id.String())
-		}
-		revocations, err = s.feed.append(ctx, tx, r)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("settle: %w", err)
-	}
-	s.feed.committed(revocations)
-	s.deps.Mail.Wake()
-	return s.carryOutMark(ctx, subject, m.id)
-}
-
 func (s *redisStore) tasks() []task {
 	return []task{
 		{"carry out intents", intentEvery, s.catchUp},
+		{"look for marks", patrolEvery, s.patrol},
 		{"sweep sessions", sweepEvery, s.sweep},
 	}
 }
@@ -426,23 +374,4 @@ func (s *redisStore) sweep(ctx context.Context) error {
 	before := sqldb.Micros(s.deps.Clock().Add(-keepIntent))
 	_, err := sqldb.Sweep(ctx, s.deps.DB, sweepIntents, before, sweepBatch)
 	return errors.Join(sqlStore{s.common}.sweep(ctx), err)
-}
-
-// settlement is a mark, read.
-type settlement struct {
-	id      uuid.UUID // of the grant, or of the session if it was evicted
-	evicted bool
-	theft   theft // for an eviction its session alone
-}
-
-// intent is what a settlement leaves behind. Its text does not depend on when, or by whom.
-func (m settlement) intent() intent {
-	switch {
-	case m.evicted:
-		return intent{Kind: intendEndOne, ID: m.theft.sessionID, Reason: LimitReached, Mark: m.id.String()}
-	case m.theft.clientID == FirstParty:
-		return intent{Kind: intendEndOne, ID: m.theft.sessionID, Reason: Theft, Mark: m.id.String()}
-	default:
-		return intent{Kind: intendEndGrant, ID: m.id.String(), Reason: Theft, Mark: m.id.String()}
-	}
 }

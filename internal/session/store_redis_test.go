@@ -26,11 +26,13 @@ func TestRedisStore(t *testing.T) {
 		{"reset overtakes sign-in", testResetOvertakesSignIn},
 		{"roles overtake sign-in", testRolesOvertakeSignIn},
 		{"a mark comes back", testSettledMarkComesBack},
+		{"nobody comes", testMarkIsFoundByPatrol},
+		{"older database", testSignInOnAnOlderDatabase},
 		{"eviction", testEvictedPersonSignsInAgain},
 	})
 }
 
-// A million people with one session each must fit: compact encoding, and less than 500 bytes.
+// A session is in the compact encoding, in the size class of 320 bytes, besides its key, which is long in tests.
 func testRedisIsSmall(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
 	started := n.signIn(t, session.Start{Roles: []string{"member"}, AMR: []string{"pwd"}, ACR: "1", Device: laptop})
@@ -47,8 +49,8 @@ func testRedisIsSmall(t *testing.T, p *place) {
 	}
 	size, err := client.Do(t.Context(), client.B().MemoryUsage().Key(key).Build()).AsInt64()
 	must(t, err)
-	if size >= 500 {
-		t.Errorf("%d bytes for one session, want less than 500", size)
+	if size >= 450 {
+		t.Errorf("%d bytes for one session, want less than 450", size)
 	}
 	t.Logf("%d bytes for one session", size)
 }
@@ -132,7 +134,7 @@ func testIntentSurvivesACrash(t *testing.T, p *place) {
 	started := a.signIn(t, session.Start{})
 	subject := started.Session.Subject
 	must(t, a.db.Write(t.Context(), func(tx sqldb.Tx) error {
-		return a.EndAllTx(t.Context(), tx, subject, "", session.PasswordReset)
+		return a.EndAllTx(t.Context(), tx, subject, session.PasswordReset)
 	}))
 	must(t, b.Chores(t.Context()))
 	if _, err := b.Refresh(t.Context(), started.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
@@ -157,7 +159,7 @@ func testIntentsAreCarriedOutAgain(t *testing.T, p *place) {
 	reset, demoted := a.signIn(t, session.Start{}), a.signIn(t, session.Start{Roles: []string{"admin"}})
 	failOver, too := a.replica(t, reset.Session), a.replica(t, demoted.Session)
 	a.write(t, func(ctx context.Context, tx sqldb.Tx) error {
-		return errors.Join(a.EndAllTx(ctx, tx, reset.Session.Subject, "", session.PasswordReset),
+		return errors.Join(a.EndAllTx(ctx, tx, reset.Session.Subject, session.PasswordReset),
 			a.SetRolesTx(ctx, tx, demoted.Session.Subject, []string{"member"}))
 	})
 	failOver()
@@ -189,7 +191,7 @@ func testResetOvertakesSignIn(t *testing.T, p *place) {
 				return err
 			}))
 			must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error {
-				return n.EndAllTx(t.Context(), tx, subject, "", session.PasswordReset)
+				return n.EndAllTx(t.Context(), tx, subject, session.PasswordReset)
 			}))
 			if applied {
 				must(t, n.Apply(t.Context()))
@@ -232,6 +234,40 @@ func testRolesOvertakeSignIn(t *testing.T, p *place) {
 	}
 	if got := n.claims(t, n.refresh(t, started.Tokens.Refresh).Access); got.Roles[0] != "member" || got.Epoch != 1 {
 		t.Errorf("claims = %+v, want member", got)
+	}
+}
+
+// After an older copy of the database has been restored, Redis knows of later decisions than it. That refuses sign-ins for as long as
+// one could still be on its way, and not for good.
+func testSignInOnAnOlderDatabase(t *testing.T, p *place) {
+	n, c := alone(t, p, session.DefaultConfig())
+	subject := n.signIn(t, session.Start{}).Session.Subject
+	n.write(t, func(ctx context.Context, tx sqldb.Tx) error {
+		return n.EndAllTx(ctx, tx, subject, session.PasswordReset)
+	})
+	n.exec(t, `UPDATE session_subjects SET seq = 0 WHERE subject = $1`, subject)
+	if _, err := n.start(t.Context(), session.Start{Subject: subject}); !errors.Is(err, session.ErrOvertaken) {
+		t.Errorf("at once: %v, want %v", err, session.ErrOvertaken)
+	}
+	c.advance(time.Hour)
+	n.refresh(t, n.signIn(t, session.Start{Subject: subject}).Tokens.Refresh)
+}
+
+// A process that dies right after it has noticed a theft, of a person whom nobody asks for again: the owner must be told all the same.
+func testMarkIsFoundByPatrol(t *testing.T, p *place) {
+	a, c := alone(t, p, session.DefaultConfig())
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
+	started := a.signIn(t, session.Start{})
+	third := a.refresh(t, a.refresh(t, started.Tokens.Refresh).Refresh)
+	_, err := a.Mark(t.Context(), started.Tokens.Refresh, laptop)
+	must(t, err)
+	for range 2 {
+		must(t, errors.Join(a.Chores(t.Context()), b.Chores(t.Context())))
+	}
+	a.wantTold(t, started.Session.Subject, 1)
+	must(t, b.Apply(t.Context()))
+	if _, err := b.verifier.Verify(t.Context(), third.Access); !errors.Is(err, auth.ErrRevoked) {
+		t.Errorf("access token: %v, want %v", err, auth.ErrRevoked)
 	}
 }
 

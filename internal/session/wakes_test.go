@@ -98,7 +98,7 @@ func testRevocationsArriveSoon(t *testing.T, p *place) {
 				must(t, a.End(t.Context(), started.Session.Subject, started.Session.ID, session.SignedOut))
 			} else {
 				a.write(t, func(ctx context.Context, tx sqldb.Tx) error {
-					return a.EndAllTx(ctx, tx, started.Session.Subject, "", session.AccountDisabled)
+					return a.EndAllTx(ctx, tx, started.Session.Subject, session.AccountDisabled)
 				})
 			}
 			b.revokedWithin(t, started.Tokens.Access, 20*time.Second)
@@ -133,7 +133,7 @@ func testPolledBeforeApplied(t *testing.T, p *place) {
 	n.run(t)
 	started := n.signIn(t, session.Start{})
 	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error {
-		return n.EndAllTx(t.Context(), tx, started.Session.Subject, "", session.AccountDisabled)
+		return n.EndAllTx(t.Context(), tx, started.Session.Subject, session.AccountDisabled)
 	}))
 	must(t, n.Load(t.Context())) // reads the feed as a poll does
 	must(t, n.Apply(t.Context()))

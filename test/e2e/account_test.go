@@ -11,7 +11,7 @@ import (
 // and the mail that warns an owner of a thief.
 func TestAccountByAPI(t *testing.T) {
 	t.Parallel()
-	eachStore(t, func(t *testing.T, st store) {
+	eachTopology(t, func(t *testing.T, st store) {
 		const email = "owner@example.com"
 		st.addUser(t, email)
 		s := st.serve(t)
@@ -137,7 +137,7 @@ func TestDangerousChangesNeedARecentSignIn(t *testing.T) {
 // Somebody who guesses is slowed down and then locked out; the owner hears of it and goes on from a known device.
 func TestGuessing(t *testing.T) {
 	t.Parallel()
-	eachStore(t, func(t *testing.T, st store) {
+	eachTopology(t, func(t *testing.T, st store) {
 		const email = "owner@example.com"
 		st.addUser(t, email)
 		s := st.serve(t, "SUMUN_PASSWORDS_FAILURE_TIME=1ms", "SUMUN_IDENTITY_ATTEMPTS_ACCOUNT_FREE=3",
@@ -168,7 +168,7 @@ func TestGuessing(t *testing.T) {
 // Lists of any length are read page by page, each entry once.
 func TestLists(t *testing.T) {
 	t.Parallel()
-	eachStore(t, func(t *testing.T, st store) {
+	eachTopology(t, func(t *testing.T, st store) {
 		const email, sessions = "owner@example.com", 7
 		st.addUser(t, email)
 		s := st.serve(t, quick()...)

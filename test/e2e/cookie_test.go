@@ -9,7 +9,7 @@ import (
 // A single-page application keeps its refresh token where scripts cannot read it, and other sites cannot use it.
 func TestCookieTransport(t *testing.T) {
 	t.Parallel()
-	eachStore(t, func(t *testing.T, st store) {
+	eachTopology(t, func(t *testing.T, st store) {
 		const email = "browser@example.com"
 		st.addUser(t, email)
 		s := st.serve(t)

@@ -25,7 +25,7 @@ func together(n int, fn func(i int)) {
 // is later taken for theft.
 func TestParallelRefreshes(t *testing.T) {
 	t.Parallel()
-	eachStore(t, func(t *testing.T, st store) {
+	eachTopology(t, func(t *testing.T, st store) {
 		const email, n = "tabs@example.com", 50
 		st.addUser(t, email)
 		s := st.serve(t)
@@ -53,7 +53,7 @@ func TestParallelRefreshes(t *testing.T) {
 // A nervous finger, or fifty attackers, on one sign-up form: one address becomes one account.
 func TestParallelSignUps(t *testing.T) {
 	t.Parallel()
-	eachStore(t, func(t *testing.T, st store) {
+	eachTopology(t, func(t *testing.T, st store) {
 		const email, n = "once@example.com", 50
 		s := st.serve(t, quick()...)
 		answers, errs := make([]answer, n), make([]error, n)

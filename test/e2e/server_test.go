@@ -26,6 +26,10 @@ type server struct {
 	setupLink    string // "" when there is an administrator
 	startup      time.Duration
 
+	identity   *server // behind a gateway that is a process of its own; nil otherwise
+	gatewayOps string  // the operators' listener of that gateway
+	arguments  []string
+
 	client         *http.Client
 	cmd            *exec.Cmd
 	stdout, stderr *output
@@ -47,7 +51,7 @@ func serve(t testing.TB, args ...string) *server {
 	case <-time.After(startPatience):
 		t.Fatalf("serve is not ready:\n%s%s", s.stdout, s.stderr)
 	}
-	s.startup = time.Since(began)
+	s.startup, s.arguments = time.Since(began), args[1:]
 	s.readBanner(t)
 	return s
 }

@@ -23,12 +23,16 @@ const (
 
 // store is where an installation keeps its data: empty at first, gone after the test. Several processes can be started on it.
 type store struct {
-	args []string
+	args  []string
+	split bool // identity and gateway are two processes
 }
 
 // serve starts the program on the store.
 func (st store) serve(t testing.TB, args ...string) *server {
 	t.Helper()
+	if st.split {
+		return st.serveSplit(t, args...)
+	}
 	return serve(t, slices.Concat(st.args, args)...)
 }
 

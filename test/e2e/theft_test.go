@@ -9,7 +9,7 @@ import (
 // told.
 func TestTheft(t *testing.T) {
 	t.Parallel()
-	eachStore(t, func(t *testing.T, st store) {
+	eachTopology(t, func(t *testing.T, st store) {
 		const email = "owner@example.com"
 		st.addUser(t, email)
 		s := st.serve(t)
@@ -34,7 +34,7 @@ func TestTheft(t *testing.T) {
 // had is worth nothing.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
-	eachStore(t, func(t *testing.T, st store) {
+	eachTopology(t, func(t *testing.T, st store) {
 		const email = "owner@example.com"
 		st.addUser(t, email)
 		s := st.serve(t, "SUMUN_SESSIONS_WINDOW=0s")

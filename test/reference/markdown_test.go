@@ -141,7 +141,7 @@ var (
 	flagName     = regexp.MustCompile("(?m)(?:^|[\\s`(\\[])--([a-z][a-z0-9-]*)")
 	variableName = regexp.MustCompile(`SUMUN_[A-Z0-9_]+`)
 	dottedName   = regexp.MustCompile("`([a-z][a-z0-9_]*(?:\\.[a-z][a-z0-9_]*)+)`")
-	keyRow       = regexp.MustCompile("(?m)^\\| `([a-z0-9_.]+)` \\| `(SUMUN_[A-Z0-9_]+)` \\|")
+	keyRow       = regexp.MustCompile("(?m)^\\| `([a-z0-9_.\\[\\]]+)` \\| (?:`(SUMUN_[A-Z0-9_]+)`)? \\|") // in a list there is no variable
 )
 
 // A flag, a variable or a key that is written about and does not exist sends its reader into a wall.
@@ -215,7 +215,7 @@ func flagsOf(t *testing.T, command ...string) map[string]bool {
 	return flags
 }
 
-// settings returns the variable of each key of the configuration.
+// settings returns the variable of each key of the configuration, "" where it has none.
 func settings(t *testing.T) map[string]string {
 	t.Helper()
 	var reference bytes.Buffer
@@ -224,7 +224,7 @@ func settings(t *testing.T) map[string]string {
 	}
 	keys := map[string]string{}
 	for _, match := range keyRow.FindAllStringSubmatch(reference.String(), -1) {
-		keys[match[1]] = match[2]
+		keys[strings.ReplaceAll(match[1], "[]", "")] = match[2]
 	}
 	if len(keys) < 50 {
 		t.Fatalf("only %d keys were found in the reference", len(keys))

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/goccy/go-yaml/ast"
 )
 
 // maxSecretFile bounds a mounted secret, in bytes.
@@ -31,7 +33,8 @@ type Values struct {
 type assignment struct {
 	key    *Key
 	texts  []string
-	origin string // "sumun.yaml:12", "SUMUN_LISTEN", "--listen"
+	rows   []ast.Node // of a list of sections, instead of texts
+	origin string     // "sumun.yaml:12", "SUMUN_LISTEN", "--listen"
 }
 
 // Load writes the sources over the defaults that dst, a pointer to the schema's struct, already holds. The error joins
@@ -67,6 +70,10 @@ func (v *Values) apply(root reflect.Value, assignments []assignment) []error {
 		}
 		origins[target] = a.origin
 		v.origins[target] = a.origin
+		if a.key.table != nil {
+			faults = append(faults, v.applyTable(root.FieldByIndex(a.key.index), a)...)
+			continue
+		}
 		texts, err := a.texts, error(nil)
 		if a.key.FileOf != "" {
 			texts, err = readSecret(a.texts)
@@ -137,7 +144,7 @@ const ConfigVariable = Prefix + "CONFIG"
 func (s *Schema) readFlags(flags map[string]string) (assignments []assignment, faults []error) {
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		key, known := s.byName[name]
-		if !known {
+		if !known || key.table != nil {
 			faults = append(faults, fmt.Errorf("no setting is called %s", name))
 			continue
 		}
@@ -182,10 +189,8 @@ func (v *Values) Attribute(section string, err error) []error {
 			faults = append(faults, fault)
 		case name == "":
 			faults = append(faults, fmt.Errorf("%s: %w", section, fault))
-		case v.origins[name] == "":
-			faults = append(faults, fmt.Errorf("%s: %s", name, rest))
 		default:
-			faults = append(faults, fmt.Errorf("%s (%s): %s", name, v.origins[name], rest))
+			faults = append(faults, fmt.Errorf("%s%s: %s", name, v.place(name), rest))
 		}
 	}
 	return faults
@@ -204,8 +209,7 @@ func (s *Schema) resolve(section, written string) string {
 			break
 		}
 	}
-	_, isKey := s.byName[name]
-	if _, isSection := s.sections[name]; !isKey && !isSection {
+	if !s.has(name) {
 		return ""
 	}
 	return name

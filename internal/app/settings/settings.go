@@ -33,6 +33,7 @@ type Key struct {
 
 	index []int // path of the field in the struct
 	list  bool
+	table *table // of a list of sections, which is written in the file only; nil for every other key
 }
 
 // A Schema knows every key of one configuration struct. It does not change once made.
@@ -47,9 +48,13 @@ type Schema struct {
 
 // Of derives the schema from a struct that holds the defaults. The tags of a field are:
 //
-//	yaml:"name"      the name; "-" leaves the field out, "name,omitempty" is read as "name"
+//	yaml:"name"      the name; "-" leaves the field out, "name,omitempty" is read as "name"; ",inline" puts the keys of a
+//	                 section among those of the struct
 //	doc:"..."        what it means, for the reference
 //	omit:"a,b=c"     on a section: keys of it that are set elsewhere, b under the name c
+//
+// A slice of structs is a list of sections, such as routes. It is written in the file only, and its keys are named
+// "gateway.routes[].name". An element begins with what its method SetDefaults gives it, if it has one.
 //
 // A secret whose section has no key of its own for it can also be read from a file: "mail.smtp.password" brings
 // "mail.smtp.password_file". Of fails on a field type that has no written form.
@@ -58,19 +63,27 @@ func Of(defaults any) (*Schema, error) {
 	if value.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("settings: %T is not a struct", defaults)
 	}
+	return schemaOf("", value)
+}
+
+func schemaOf(prefix string, value reflect.Value) (*Schema, error) {
 	s := &Schema{
 		root: value.Type(), byName: map[string]*Key{}, byEnv: map[string]*Key{},
 		sections: map[string]string{}, omitted: map[string]string{},
 	}
-	if err := s.section("", value, nil, nil); err != nil {
+	if err := s.section(prefix, value, nil, nil); err != nil {
 		return nil, err
 	}
 	s.addFileKeys()
 	for _, k := range s.keys {
+		s.byName[k.Name] = k
+		if k.Env == "" {
+			continue
+		}
 		if other, taken := s.byEnv[k.Env]; taken {
 			return nil, fmt.Errorf("settings: %s and %s share the variable %s", k.Name, other.Name, k.Env)
 		}
-		s.byName[k.Name], s.byEnv[k.Env] = k, k
+		s.byEnv[k.Env] = k
 	}
 	return s, nil
 }
@@ -81,7 +94,7 @@ func (s *Schema) Keys() []*Key { return s.keys }
 func (s *Schema) section(prefix string, value reflect.Value, index []int, omit map[string]string) error {
 	for i := range value.NumField() {
 		field := value.Type().Field(i)
-		name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		name, option, _ := strings.Cut(field.Tag.Get("yaml"), ",")
 		if elsewhere, omitted := omit[name]; omitted {
 			s.omitted[prefix+name] = elsewhere
 			continue
@@ -89,10 +102,24 @@ func (s *Schema) section(prefix string, value reflect.Value, index []int, omit m
 		if !field.IsExported() || name == "-" {
 			continue
 		}
+		if option == "inline" {
+			if err := s.section(prefix, value.Field(i), append(slices.Clone(index), i), omissions(field.Tag.Get("omit"))); err != nil {
+				return err
+			}
+			continue
+		}
 		if name == "" {
 			return fmt.Errorf("settings: field %s of %s has no yaml tag", field.Name, value.Type())
 		}
 		path := append(slices.Clone(index), i)
+		if isTable(field.Type) {
+			k, err := tableKey(prefix+name, field, path)
+			if err != nil {
+				return err
+			}
+			s.keys = append(s.keys, k)
+			continue
+		}
 		if field.Type.Kind() == reflect.Struct && !isText(field.Type) {
 			s.sections[prefix+name] = field.Tag.Get("doc")
 			if err := s.section(prefix+name+".", value.Field(i), path, omissions(field.Tag.Get("omit"))); err != nil {
@@ -143,7 +170,11 @@ func (s *Schema) addFileKeys() {
 	s.keys = all
 }
 
+// envName is the variable of a key; "" for a key in a list of sections.
 func envName(name string) string {
+	if strings.Contains(name, "[]") {
+		return ""
+	}
 	return Prefix + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
 }
 

@@ -33,6 +33,10 @@ func (s *Schema) WriteYAML(w io.Writer) error {
 			b.WriteByte('\n')
 		}
 		writeComment(&b, depth, k.Doc)
+		if k.table != nil {
+			k.table.writeYAML(&b, depth)
+			continue
+		}
 		if k.FileOf != "" || k.Secret {
 			fmt.Fprintf(&b, "%s# %s: \n", indent(depth), parts[depth])
 			continue
@@ -41,6 +45,16 @@ func (s *Schema) WriteYAML(w io.Writer) error {
 	}
 	_, err := w.Write(bytes.ReplaceAll(b.Bytes(), []byte(": \n"), []byte(":\n")))
 	return err
+}
+
+// writeYAML writes an empty list, and what a section of it may hold as a comment.
+func (t *table) writeYAML(b *bytes.Buffer, depth int) {
+	var names []string
+	for _, k := range t.row.All() {
+		names = append(names, strings.TrimPrefix(k.Name, t.name+"[]."))
+	}
+	writeComment(b, depth, "Each section may have: "+strings.Join(names, ", ")+".")
+	fmt.Fprintf(b, "%s%s: []\n", indent(depth), t.name[strings.LastIndexByte(t.name, '.')+1:])
 }
 
 func (k *Key) yamlDefault() string {
@@ -93,7 +107,7 @@ func writeComment(b *bytes.Buffer, depth int, text string) {
 func (s *Schema) WriteMarkdown(w io.Writer) error {
 	var b bytes.Buffer
 	section := "\x00"
-	for _, k := range s.keys {
+	for _, k := range s.All() {
 		own := ""
 		if i := strings.LastIndexByte(k.Name, '.'); i >= 0 {
 			own = k.Name[:i]
@@ -103,7 +117,7 @@ func (s *Schema) WriteMarkdown(w io.Writer) error {
 			s.writeHeading(&b, section)
 		}
 		text := strings.ReplaceAll(k.Doc, "|", `\|`)
-		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s |\n", k.Name, k.Env, k.Type, code(k.Default), text)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k.Name, code(k.Env), k.Type, code(k.Default), text)
 	}
 	_, err := w.Write(b.Bytes())
 	return err
@@ -115,10 +129,27 @@ func (s *Schema) writeHeading(b *bytes.Buffer, section string) {
 		title = "General"
 	}
 	fmt.Fprintf(b, "\n## %s\n\n", title)
-	if text := s.sections[section]; text != "" {
+	if text := s.about(section); text != "" {
 		fmt.Fprintf(b, "%s\n\n", text)
 	}
 	b.WriteString("| Key | Variable | Type | Default | Meaning |\n|---|---|---|---|---|\n")
+}
+
+// about is the documentation of a section, which may lie in a list.
+func (s *Schema) about(section string) string {
+	if text := s.sections[section]; text != "" {
+		return text
+	}
+	for _, k := range s.keys {
+		switch {
+		case k.table == nil || !strings.HasPrefix(section, k.Name+"[]"):
+		case section == k.Name+"[]":
+			return k.Doc
+		default:
+			return k.table.row.about(section)
+		}
+	}
+	return ""
 }
 
 func code(text string) string {

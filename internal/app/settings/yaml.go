@@ -109,6 +109,15 @@ func (r *yamlReader) pair(section string, pair *ast.MappingValueNode) {
 		r.faults = append(r.faults, unknown(fmt.Sprintf("%s (%s)", name, r.at(pair.Key)), "is not a known key", r.schema.nearestKey(name)))
 		return
 	}
+	if key.table != nil {
+		rows, ok := rows(pair.Value)
+		if !ok {
+			r.fault(pair.Key, name, "is a list of sections; write each as `- key: value`")
+			return
+		}
+		r.assignments = append(r.assignments, assignment{key: key, rows: rows, origin: r.at(pair.Key)})
+		return
+	}
 	texts, ok := r.texts(pair.Value)
 	switch {
 	case !ok:

@@ -1,7 +1,8 @@
--- Carries out an intent. Doing so again, or after a later one, changes nothing.
+-- Carries out an intent. Doing so again, or after a later one, changes nothing. Of an intent to end all, it returns the sessions that
+-- have ended for this reason, just now or not long before: whoever carried it out may have died before it could revoke them.
 local seq, kind, roles, epoch = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5] -- roles: '' for as they are, else = and them
 local id, reason = ARGV[6], ARGV[7]
-local keep = now + tonumber(ARGV[8])
+local keep = tonumber(ARGV[8]) -- what is remembered, microseconds
 
 local h = all()
 local applied, ended_all = floors(h)
@@ -11,7 +12,7 @@ if seq >= applied then
 end
 if kind == 'end_all' then ended_all = math.max(ended_all, seq) end
 -- A sign-in decided before this intent may still be on its way here, also to a person without any session.
-set(h, 'f', struct.pack('>I4I4', math.max(applied, seq), ended_all) .. pack(keep))
+set(h, 'f', struct.pack('>I4I4', math.max(applied, seq), ended_all) .. pack(now + keep))
 
 local ended = {}
 if kind == 'end_all' then
@@ -19,8 +20,8 @@ if kind == 'end_all' then
     local v = h[f]
     if f:sub(2) ~= id and alive(v) and select(2, struct.unpack(SESSION, v, 2)) < seq then
       end_session(h, f:sub(2), reason)
-      ended[#ended + 1] = f:sub(2)
     end
+    if not alive(h[f]) and h[f]:sub(16) == reason and unpack7(h[f], 2) > now - keep then ended[#ended + 1] = f:sub(2) end
   end
 elseif kind == 'end_one' then
   if alive(h['s' .. id]) then

@@ -1,0 +1,168 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/gateway"
+	"github.com/sumunio/sumun/internal/ratelimit"
+)
+
+// gatewayModule stands in front of everything else, in this process or elsewhere.
+func gatewayModule() module {
+	return module{
+		name:  "gateway",
+		needs: []string{"identity"},
+		sections: func(cfg *Config) map[string]validator {
+			return map[string]validator{"gateway": cfg.Gateway}
+		},
+		absent: func(cfg *Config) error {
+			var errs []error
+			if cfg.Issuer == "" {
+				errs = append(errs, errors.New("issuer: empty, and the identity module is not part of this process; "+
+					"give the public address that it has"))
+			}
+			if cfg.Gateway.UsesIdentity() && !cfg.Gateway.KnowsIdentity() {
+				errs = append(errs, errors.New("gateway.identity_url: empty, and the identity module is not part of this process; "+
+					"give where it serves, such as http://10.0.0.5:8080, or set gateway.default_routes to false"))
+			}
+			return errors.Join(errs...)
+		},
+		build: func(f *foundation, before []*unit) (*unit, error) { return newEntrance(f, before) },
+	}
+}
+
+// entrance is the gateway of this process.
+type entrance struct {
+	*foundation
+	deps     gateway.Deps
+	remote   *auth.Verifier // nil where the identity module is part of the process
+	gateway  *gateway.Gateway
+	fault    atomic.Pointer[string] // what keeps the configuration file from being served; nil when it is
+	outdated prometheus.Gauge
+}
+
+func newEntrance(f *foundation, before []*unit) (*unit, error) {
+	e := &entrance{foundation: f, outdated: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "sumun_gateway_config_outdated",
+		Help: "1 while the configuration file has a mistake, so that what it said before is still served; 0 otherwise.",
+	})}
+	if err := f.metrics.Register(e.outdated); err != nil {
+		return nil, fmt.Errorf("gateway metrics: %w", err)
+	}
+	e.deps = gateway.Deps{MaxBody: f.cfg.HTTP.MaxBody, WriteTimeout: f.cfg.HTTP.WriteTimeout, Log: f.log, Metrics: f.metrics}
+	if _, off := f.limiter.(ratelimit.Off); !off {
+		e.deps.Limiter = f.limiter
+	}
+	built := &unit{front: e.front, notes: e.notes, workers: []worker{{"gateway", e.run}, {"configuration file", e.follow}}}
+	for _, u := range before {
+		e.deps.Verifier, e.deps.Render = u.verifier, u.pages.Fault
+	}
+	if len(before) > 0 {
+		return built, nil
+	}
+	var err error
+	if e.remote, err = e.remoteVerifier(); err != nil {
+		return nil, err
+	}
+	e.deps.Verifier = e.remote
+	built.load = e.load
+	built.workers = append(built.workers, worker{"verifier", e.remote.Run})
+	return built, e.watchVerifier()
+}
+
+func (e *entrance) front(own http.Handler) (_ http.Handler, err error) {
+	e.deps.Identity = own
+	e.gateway, err = gateway.New(e.cfg.Gateway, e.deps)
+	return e.gateway, err
+}
+
+func (e *entrance) run(ctx context.Context) error { return e.gateway.Run(ctx) }
+
+// notes tell why the configuration file is not what is served, and what is missing.
+func (e *entrance) notes() []string {
+	var all []string
+	if why := e.fault.Load(); why != nil {
+		all = append(all, "the configuration file is not served: "+*why)
+	}
+	if e.remote != nil && e.remote.Stats().KeysAge == auth.Unknown {
+		all = append(all, "no token can be verified: the issuer's keys have not been fetched yet")
+	}
+	return all
+}
+
+// lookEvery is how often the configuration file is looked at. A change counts when two looks in a row saw the same, so that no
+// half of a file is read.
+const lookEvery = 500 * time.Millisecond
+
+// follow serves what the configuration file says whenever that has changed, or at SIGHUP.
+func (e *entrance) follow(ctx context.Context) error {
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer signal.Stop(hangUp)
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	served := e.from.stamp // it may have changed since then
+	seen := served
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangUp:
+			seen = stampOf(e.from.file)
+			served = seen
+			e.reload(ctx)
+		case <-ticker.C:
+			now := stampOf(e.from.file)
+			if now == seen && now != served {
+				served = now
+				e.reload(ctx)
+			}
+			seen = now
+		}
+	}
+}
+
+// reload serves the routes of the configuration as it is now, or says why not.
+func (e *entrance) reload(ctx context.Context) {
+	cfg, err := e.from.load()
+	if err == nil {
+		err = e.gateway.Load(cfg.Gateway)
+	}
+	if err != nil {
+		why := oneLine(err.Error())
+		e.fault.Store(&why)
+		e.outdated.Set(1)
+		e.log.LogAttrs(ctx, slog.LevelError, "configuration not reloaded", slog.String("file", e.from.file), slog.String("error", why))
+		return
+	}
+	e.fault.Store(nil)
+	e.outdated.Set(0)
+	e.log.LogAttrs(ctx, slog.LevelInfo, "routes reloaded", slog.String("file", e.from.file), slog.Int("routes", len(cfg.Gateway.Routes)))
+}
+
+// stamp tells versions of a file apart.
+type stamp struct {
+	modified int64
+	size     int64
+}
+
+// stampOf is zero where there is no file: it is being replaced, or was never named.
+func stampOf(path string) stamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{}
+	}
+	return stamp{info.ModTime().UnixNano(), info.Size()}
+}

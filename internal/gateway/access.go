@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway/stage"
+)
+
+// authenticate finds out who calls, and whether they may.
+func (b *builder) authenticate(rc Route) stage.Stage {
+	if rc.Authentication == Public {
+		return nil
+	}
+	return func(next stage.Handler) stage.Handler {
+		return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
+			claims, err := b.deps.Verifier.VerifyRequest(r)
+			switch {
+			case err == nil:
+				c.Claims = claims
+			case rc.Authentication == ByUpstream:
+			case rc.Authentication == Optional && errors.Is(err, auth.ErrMissing):
+			default:
+				return Refusal(err)
+			}
+			if err := b.permit(rc, c.Claims); err != nil {
+				return err
+			}
+			return next(w, r, c)
+		}
+	}
+}
+
+// permit decides whether a caller who is known may do what the route is for.
+func (b *builder) permit(rc Route, claims *auth.Claims) error {
+	if rc.Authentication != Required {
+		return nil
+	}
+	if rc.Critical {
+		if err := b.deps.Verifier.Fresh(); err != nil {
+			return Refusal(err)
+		}
+	}
+	if len(rc.Scopes) > 0 {
+		if err := auth.CheckScope(claims, rc.Scopes...); err != nil {
+			return Refusal(err)
+		}
+	}
+	if len(rc.Roles) > 0 {
+		if err := auth.CheckRole(claims, rc.Roles...); err != nil {
+			return Refusal(err)
+		}
+	}
+	return nil
+}
+
+// Refusal is the answer to a token that does not let through (RFC 6750 section 3). What is not about the token, such as a
+// database that does not answer, stays what it is.
+func Refusal(err error) error {
+	var e *auth.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	status, challenge, code := auth.Challenge(e)
+	f := fault.New(fault.KindOf(status), code, e.Description()).Wrap(err)
+	if challenge != "" {
+		f = f.Challenge(challenge)
+	}
+	if status == http.StatusServiceUnavailable {
+		f = f.After(time.Second)
+	}
+	return f
+}

@@ -1,0 +1,80 @@
+package gateway
+
+import (
+	"github.com/sumunio/sumun/internal/gateway/stage"
+)
+
+// compile makes the table of a valid configuration, and its upstreams the ones that run. Sumun's own routes come first: a route of the configuration with the same
+// host and path takes their place.
+func (g *Gateway) compile(cfg Config) (*table, error) {
+	t := &table{hosts: map[string]*node{}, anywhere: &node{}}
+	b := &builder{Gateway: g, cfg: cfg}
+	var err error
+	if b.services, err = g.services.plan(b.upstreams()); err != nil {
+		return nil, err
+	}
+	for _, rc := range b.defaultRoutes() {
+		if err := b.addTo(t, rc, true); err != nil {
+			return nil, err
+		}
+	}
+	for _, rc := range cfg.Routes {
+		if err := b.addTo(t, rc, false); err != nil {
+			return nil, err
+		}
+	}
+	return t, g.services.commit(b.services)
+}
+
+// builder compiles one configuration.
+type builder struct {
+	*Gateway
+	cfg      Config
+	services map[string]*service
+}
+
+func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
+	forward, err := b.forward(rc)
+	if err != nil {
+		return err
+	}
+	t.add(rc, &route{name: rc.Name, handle: stage.Chain(forward, b.stages(rc)...), isDefault: isDefault})
+	return nil
+}
+
+// stages is the order in which a request passes what its route asks for. That the path is canonical comes before all of it, or
+// the route would not be known. What is cheap to refuse is refused first; who is counted must be known before anybody is; and what
+// remembers answers comes last, so that nobody gets an answer whom the stages before would have refused.
+func (b *builder) stages(rc Route) []stage.Stage {
+	return []stage.Stage{
+		networks(rc),
+		b.sizes(rc),
+		timeout(rc),
+		b.authenticate(rc),
+		b.lasting(rc),
+		b.limit(rc),
+		concurrency(rc),
+	}
+}
+
+// defaultRoutes serve Sumun's own pages and API. The upstream verifies tokens by itself; here they only say who is counted.
+func (b *builder) defaultRoutes() []Route {
+	if !b.cfg.DefaultRoutes {
+		return nil
+	}
+	own := func(name string, paths ...string) Route {
+		return Route{Name: Identity + name, Paths: paths, Upstream: Identity, Authentication: ByUpstream, Forward: ForwardToken}
+	}
+	all := own("", "/")
+	signIn := own("-sign-in", "/v1/sessions", "/sign-in")
+	signIn.Methods = []string{"POST"}
+	signIn.Limits = []Limit{{By: ByAddress, Rate: b.cfg.SignInRate, Per: defaultPer}}
+	beside := own("-sessions", signIn.Paths...)
+	// A refresh proves itself, and a whole carrier may refresh from one address: nobody may be signed out by a limit on strangers.
+	refresh := own("-refresh", "/v1/sessions/refresh")
+	refresh.Unlimited = true
+	// What is the same for everybody, and in memory.
+	assets := own("-assets", "/assets/", "/.well-known/", "/favicon.ico")
+	assets.Unlimited = true
+	return []Route{all, signIn, beside, refresh, assets}
+}

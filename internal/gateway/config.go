@@ -1,0 +1,182 @@
+package gateway
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/sumunio/sumun/internal/gateway/upstream"
+	"github.com/sumunio/sumun/internal/keyring"
+)
+
+// Config is which requests go where, and what is asked of them on the way. Routes, upstreams, rates and
+// strip_headers take effect as soon as the file has changed, the rest at the next start.
+type Config struct {
+	DefaultRoutes bool          `yaml:"default_routes" doc:"Whether Sumun's own pages and API are served at every path that no other route takes."`
+	IdentityURL   string        `yaml:"identity_url" doc:"Where the identity module serves, such as http://10.0.0.5:8080, where it is not part of this process. Several addresses are an upstream called sumun."`
+	Audience      string        `yaml:"audience" doc:"The name that access tokens carry for what is behind this gateway. Empty: the issuer."`
+	SignInRate    int           `yaml:"sign_in_rate" doc:"Sign-ins per minute from one network address (IPv6: one /64), on Sumun's own routes."`
+	Rate          int           `yaml:"rate" doc:"Requests per minute of a person or service that shows a token, and of a network address without one, on all routes together that say nothing about limits."`
+	Staleness     time.Duration `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
+	Feed          Feed          `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
+	StripHeaders  []string      `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
+	Upstreams     []Upstream    `yaml:"upstreams" doc:"The services that routes lead to."`
+	Routes        []Route       `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
+}
+
+// Feed is how the revocation feed of an identity module elsewhere is read.
+type Feed struct {
+	ClientID     string         `yaml:"client_id" doc:"The client that this gateway is, with the scope revocations:read. Empty: the feed is not followed, and tokens live until they expire."`
+	ClientSecret keyring.Secret `yaml:"client_secret" doc:"Its secret."`
+	Snapshot     string         `yaml:"snapshot" doc:"A file in which keys and revocations are kept, so that the gateway starts while the identity module is down. Empty: none."`
+}
+
+// Route is what happens to the requests that it takes.
+type Route struct {
+	Name    string   `yaml:"name" doc:"What logs and metrics call it: a-z, 0-9, - and _."`
+	Hosts   []string `yaml:"hosts" doc:"Host names, such as shop.example.com or *.example.com. Empty: any."`
+	Paths   []string `yaml:"paths" doc:"Paths: /a is that path; /a/ is everything below, and /a; {id} stands for any one segment. They are written decoded, and letter by letter."`
+	Methods []string `yaml:"methods" doc:"Methods, GET meaning HEAD too. Empty: any that no other route of the same path names."`
+
+	Upstream        string        `yaml:"upstream" doc:"The name of the upstream that answers; sumun is the identity module."`
+	Strip           string        `yaml:"strip" doc:"The beginning of the path that the upstream does not get to see, such as /shop."`
+	Forward         Forward       `yaml:"forward" doc:"What the upstream gets of the caller's credentials: none, or token."`
+	IdentityHeaders bool          `yaml:"identity_headers" doc:"Whether the upstream is told in headers who calls: X-Sumun-Subject, -Client, -Session, -Scope, -Roles."`
+	SecurityHeaders bool          `yaml:"security_headers" doc:"Whether answers get the security headers that the upstream did not set."`
+	Timeout         time.Duration `yaml:"timeout" doc:"How long the whole exchange may take, beyond what http.read_timeout and http.write_timeout allow. 0s: what they allow."`
+
+	Authentication Authentication `yaml:"authentication" doc:"public: nobody looks at tokens; optional: a token that is sent must be valid; required; upstream: the upstream decides, a valid token only says who is counted."`
+	Scopes         []string       `yaml:"scopes" doc:"Scopes that the token must have, all of them."`
+	Roles          []string       `yaml:"roles" doc:"Roles, one of which the caller must have."`
+	Critical       bool           `yaml:"critical" doc:"Whether requests are refused while it is not known for certain what has been revoked (staleness)."`
+
+	Allow          []netip.Prefix `yaml:"allow" doc:"Networks that may come in. Empty: all."`
+	Deny           []netip.Prefix `yaml:"deny" doc:"Networks that may not, whatever allow says."`
+	MaxBody        int64          `yaml:"max_body" doc:"The largest request body, in bytes. 0: http.max_body."`
+	MaxHeaderBytes int            `yaml:"max_header_bytes" doc:"The largest request header, in bytes, below http.max_header_bytes. 0: that."`
+	Concurrency    int            `yaml:"concurrency" doc:"Requests in flight at once, on this node. 0: any number."`
+	Limits         []Limit        `yaml:"limits" doc:"How often one caller may come. Empty: gateway.rate."`
+	Unlimited      bool           `yaml:"unlimited" doc:"Whether there is no limit, not even gateway.rate."`
+}
+
+// SetDefaults prepares a route to be read.
+func (r *Route) SetDefaults() { r.Authentication, r.SecurityHeaders = Required, true }
+
+// hosts are the names of the route, "" for any.
+func (r Route) hosts() []string {
+	if len(r.Hosts) == 0 {
+		return []string{""}
+	}
+	return r.Hosts
+}
+
+// Limit bounds how often one caller may come.
+type Limit struct {
+	By    LimitBy       `yaml:"by" doc:"Who is counted: caller (whoever the token says, the address where there is none), address (IPv6: one /64), person, client. Who is not known, is not counted."`
+	Rate  int           `yaml:"rate" doc:"How many requests."`
+	Per   time.Duration `yaml:"per" doc:"In what time."`
+	Burst int           `yaml:"burst" doc:"How many of them at once. 0: all."`
+}
+
+// SetDefaults prepares a limit to be read.
+func (l *Limit) SetDefaults() { l.By, l.Per = ByCaller, time.Minute }
+
+// Upstream is a service.
+type Upstream struct {
+	upstream.Config `yaml:",inline"`
+
+	Fallback string `yaml:"fallback" doc:"The upstream that gets the requests that this one could not answer."`
+	HashBy   string `yaml:"hash_by" doc:"What is hashed where balance is hash: caller, header:NAME or cookie:NAME."`
+}
+
+// SetDefaults prepares an upstream to be read.
+func (u *Upstream) SetDefaults() { u.Config, u.HashBy = upstream.DefaultConfig(), "caller" }
+
+// DefaultConfig serves Sumun alone.
+func DefaultConfig() Config {
+	return Config{
+		DefaultRoutes: true, SignInRate: 10, Rate: 100, Staleness: 30 * time.Second,
+		StripHeaders: []string{
+			"X-Sumun-*", "X-User-*", "X-Auth-Request-*", "X-Authenticated-*", "X-Remote-*", "Remote-User", "X-Forwarded-User",
+			"X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username",
+		},
+	}
+}
+
+// UsesIdentity reports whether a route leads to the identity module.
+func (c Config) UsesIdentity() bool {
+	return c.DefaultRoutes || slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Upstream == Identity })
+}
+
+// KnowsIdentity reports whether it says where the identity module is.
+func (c Config) KnowsIdentity() bool { return c.IdentityURL != "" || c.has(Identity) }
+
+// has reports whether there is an upstream of that name.
+func (c Config) has(name string) bool {
+	return slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == name })
+}
+
+// Identity is the name of the upstream that is the identity module.
+const Identity = "sumun"
+
+// Authentication is what is asked of a caller's token.
+type Authentication string
+
+// What can be asked.
+const (
+	Public     Authentication = "public"
+	Optional   Authentication = "optional"
+	Required   Authentication = "required"
+	ByUpstream Authentication = "upstream"
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (a *Authentication) UnmarshalText(text []byte) error {
+	switch v := Authentication(text); v {
+	case Public, Optional, Required, ByUpstream:
+		*a = v
+		return nil
+	}
+	return errors.New("write public, optional, required or upstream")
+}
+
+// Forward is what an upstream gets of the caller's credentials.
+type Forward string
+
+// What it can get.
+const (
+	ForwardNone  Forward = "none"
+	ForwardToken Forward = "token"
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (f *Forward) UnmarshalText(text []byte) error {
+	switch v := Forward(text); v {
+	case ForwardNone, ForwardToken:
+		*f = v
+		return nil
+	}
+	return errors.New("write none or token")
+}
+
+// LimitBy is who is counted.
+type LimitBy string
+
+// Who can be counted.
+const (
+	ByCaller  LimitBy = "caller"
+	ByAddress LimitBy = "address"
+	ByPerson  LimitBy = "person"
+	ByClient  LimitBy = "client"
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *LimitBy) UnmarshalText(text []byte) error {
+	switch v := LimitBy(text); v {
+	case ByCaller, ByAddress, ByPerson, ByClient:
+		*b = v
+		return nil
+	}
+	return errors.New("write caller, address, person or client")
+}

@@ -1,0 +1,127 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/sumunio/sumun/internal/gateway/stage"
+	"github.com/sumunio/sumun/internal/gateway/upstream"
+	"github.com/sumunio/sumun/internal/httpd"
+)
+
+// forward returns what comes after all stages: the upstream of a route.
+func (b *builder) forward(rc Route) (stage.Handler, error) {
+	if rc.Upstream == Identity && b.deps.Identity != nil {
+		return b.inProcess(), nil
+	}
+	to := b.services[rc.Upstream]
+	if to == nil {
+		return nil, errNoIdentity
+	}
+	clean := newCleaner(b.cfg.StripHeaders)
+	// Two of them, so that no request needs one of its own.
+	onPlain, onSecure := answer(rc, false), answer(rc, true)
+	hashed := to.cfg.Balance == upstream.BalanceHash
+	strip := escape([]byte(rc.Strip))
+	token := rc.Forward == ForwardToken || rc.Upstream == Identity
+	return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
+		clean.clean(r.Header)
+		if !token {
+			delete(r.Header, "Authorization")
+		}
+		if rc.Upstream != Identity {
+			withholdCookies(r.Header)
+		}
+		announce(r, c)
+		if rc.IdentityHeaders {
+			introduce(r.Header, c)
+		}
+		o := upstream.Options{Path: target(c.Path, strip, r.URL.RawQuery), OnAnswer: onPlain}
+		if httpd.Secure(r.Context()) {
+			o.OnAnswer = onSecure
+		}
+		if hashed {
+			o.Key = to.cfg.key(r, c)
+		}
+		return to.pool.Forward(w, r, o)
+	}, nil
+}
+
+// inProcess hands requests to the identity module of this process.
+func (b *builder) inProcess() stage.Handler {
+	return func(w http.ResponseWriter, r *http.Request, _ *stage.Call) error {
+		b.deps.Identity.ServeHTTP(w, r)
+		return nil
+	}
+}
+
+// target is the path and query that the upstream is asked for.
+func target(path, strip, query string) string {
+	if path = strings.TrimPrefix(path, strip); path == "" {
+		path = "/"
+	}
+	if query == "" {
+		return path
+	}
+	return path + "?" + query
+}
+
+// answer returns what is done to the header of an answer.
+func answer(rc Route, https bool) func(int, http.Header) {
+	if !rc.SecurityHeaders {
+		return nil
+	}
+	return func(_ int, h http.Header) { secure(h, https) }
+}
+
+// withholdCookies removes Sumun's own cookies: who has them is the person, and services are not.
+func withholdCookies(h http.Header) {
+	lines := h["Cookie"]
+	for i, line := range lines {
+		if !strings.Contains(line, "sumun_") {
+			continue
+		}
+		var kept []string
+		for cookie := range strings.SplitSeq(line, ";") {
+			name, _, _ := strings.Cut(strings.TrimSpace(cookie), "=")
+			name = strings.TrimPrefix(strings.TrimPrefix(name, "__Host-"), "__Secure-")
+			if !strings.HasPrefix(name, "sumun_") {
+				kept = append(kept, strings.TrimSpace(cookie))
+			}
+		}
+		lines[i] = strings.Join(kept, "; ")
+	}
+}
+
+// key is what decides the endpoint under consistent hashing.
+func (u *Upstream) key(r *http.Request, c *stage.Call) string {
+	kind, name, _ := strings.Cut(u.HashBy, ":")
+	switch kind {
+	case "header":
+		return r.Header.Get(name)
+	case "cookie":
+		if cookie, err := r.Cookie(name); err == nil {
+			return cookie.Value
+		}
+		return ""
+	default:
+		return string(ByCaller.key(nil, c))
+	}
+}
+
+// errNoIdentity is for routes that lead to the identity module where there is none.
+var errNoIdentity = errors.New("gateway.identity_url: empty, and the identity module is not part of this process; give where it serves")
+
+// upstreams are those of the configuration, and the identity module where it is elsewhere.
+func (b *builder) upstreams() []Upstream {
+	all := b.cfg.Upstreams
+	if b.deps.Identity != nil || b.cfg.IdentityURL == "" || b.cfg.has(Identity) {
+		return all
+	}
+	u := Upstream{Config: upstream.DefaultConfig()}
+	u.Name, u.Endpoints = Identity, []upstream.Endpoint{{URL: b.cfg.IdentityURL}}
+	// Its 503 is an answer to one person, such as in a storm of sign-ins, and no reason to keep refreshes from it.
+	u.Breaker, u.Health.Passive, u.Retry.Statuses = upstream.Breaker{}, upstream.Passive{}, nil
+	return append(all[:len(all):len(all)], u)
+}

@@ -1,0 +1,190 @@
+package gateway
+
+import (
+	"encoding/hex"
+	"math/rand/v2"
+	"net/http"
+	"net/textproto"
+	"strings"
+
+	"github.com/sumunio/sumun/internal/gateway/stage"
+	"github.com/sumunio/sumun/internal/httpd"
+)
+
+// cleaner removes from requests what only the gateway may say.
+type cleaner struct {
+	names    map[string]bool // canonical, "_" written as "-"
+	prefixes []string
+}
+
+// alwaysStripped are set by the gateway, or by nobody.
+var alwaysStripped = []string{
+	"Forwarded", "X-Forwarded-*", "X-Real-Ip", "X-Request-Id", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override",
+	"X-Http-Method", "X-Method-Override", "Proxy",
+}
+
+func newCleaner(strip []string) *cleaner {
+	c := &cleaner{names: map[string]bool{}}
+	for _, list := range [][]string{alwaysStripped, strip} {
+		for _, name := range list {
+			bare, prefix := strings.CutSuffix(name, "*")
+			bare = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(bare, "_", "-"))
+			if prefix {
+				c.prefixes = append(c.prefixes, bare)
+			} else {
+				c.names[bare] = true
+			}
+		}
+	}
+	return c
+}
+
+// clean removes the headers that belong to the connection (RFC 9110, section 7.6.1), and those that say who calls. It comes
+// before anything is set: a client that lists a header in Connection must not have ours removed.
+func (c *cleaner) clean(h http.Header) {
+	if options, there := h["Connection"]; there {
+		for _, list := range options {
+			for option := range strings.SplitSeq(list, ",") {
+				if option = textproto.TrimString(option); !strings.EqualFold(option, "upgrade") && !strings.EqualFold(option, "te") {
+					h.Del(option)
+				}
+			}
+		}
+		c.keepUpgrade(h)
+	}
+	for name := range h {
+		if c.strips(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// keepUpgrade leaves of Connection what asks for another protocol, which is the upstream package's to negotiate.
+func (c *cleaner) keepUpgrade(h http.Header) {
+	if h.Get("Upgrade") != "" && hasToken(h["Connection"], "upgrade") {
+		h["Connection"] = []string{"Upgrade"}
+		return
+	}
+	delete(h, "Connection")
+	delete(h, "Upgrade")
+}
+
+func hasToken(lists []string, token string) bool {
+	for _, list := range lists {
+		for part := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(textproto.TrimString(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// strips reports whether a header is not let in. To programs behind CGI and its heirs "-" and "_" are the same.
+func (c *cleaner) strips(name string) bool {
+	if strings.IndexByte(name, '_') >= 0 {
+		name = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
+		if name == "Authorization" || name == "Cookie" || name == "Content-Length" || name == "Transfer-Encoding" || name == "Host" {
+			return true // a second spelling of what decides
+		}
+	}
+	if c.names[name] {
+		return true
+	}
+	for _, prefix := range c.prefixes {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// announce tells the upstream what the gateway knows: who asked for what, under which id and in which trace.
+func announce(r *http.Request, c *stage.Call) {
+	h, ctx := r.Header, r.Context()
+	proto := "http"
+	if httpd.Secure(ctx) {
+		proto = "https"
+	}
+	values := make([]string, 4) // one piece of memory for all
+	set := func(i int, name, value string) {
+		values[i] = value
+		h[name] = values[i : i+1 : i+1]
+	}
+	if c.Client.IsValid() {
+		set(0, "X-Forwarded-For", c.Client.String())
+	}
+	set(1, "X-Forwarded-Proto", proto)
+	set(2, "X-Forwarded-Host", r.Host)
+	set(3, "X-Request-Id", httpd.RequestID(ctx))
+	trace(h)
+}
+
+// trace keeps a trace context that is one, and begins a trace where there is none (W3C Trace Context, sections 3.2 and 4.3).
+func trace(h http.Header) {
+	if parents := h["Traceparent"]; len(parents) == 1 && isTraceparent(parents[0]) {
+		return
+	}
+	delete(h, "Tracestate")
+	var id [24]byte
+	for i := 0; i < len(id); i += 8 {
+		n := rand.Uint64() | 1 // not all zero
+		for j := range 8 {
+			id[i+j] = byte(n >> (8 * j))
+		}
+	}
+	text := make([]byte, 0, 55)
+	text = append(text, "00-"...)
+	text = hex.AppendEncode(text, id[:16])
+	text = append(text, '-')
+	text = hex.AppendEncode(text, id[16:])
+	text = append(text, "-00"...)
+	h["Traceparent"] = []string{string(text)}
+}
+
+// isTraceparent reports whether a value is of version 00, or of a later one that begins in the same way.
+func isTraceparent(v string) bool {
+	if len(v) < 55 || len(v) > 55 && (v[:2] == "00" || v[55] != '-') || len(v) > 128 || v[:2] == "ff" {
+		return false
+	}
+	for i := range 55 {
+		switch dash := i == 2 || i == 35 || i == 52; {
+		case dash && v[i] != '-':
+			return false
+		case !dash && !('0' <= v[i] && v[i] <= '9' || 'a' <= v[i] && v[i] <= 'f'):
+			return false
+		}
+	}
+	return strings.Trim(v[3:35], "0") != "" && strings.Trim(v[36:52], "0") != ""
+}
+
+// introduce tells the upstream in headers who calls.
+func introduce(h http.Header, c *stage.Call) {
+	if c.Claims == nil {
+		return
+	}
+	for name, value := range map[string]string{
+		"X-Sumun-Subject": c.Claims.Subject, "X-Sumun-Client": c.Claims.ClientID, "X-Sumun-Session": c.Claims.SessionID,
+		"X-Sumun-Scope": c.Claims.Scope, "X-Sumun-Roles": strings.Join(c.Claims.Roles, " "),
+	} {
+		if value != "" {
+			h[name] = []string{value}
+		}
+	}
+}
+
+// secure sets what an answer lacks of the headers that keep browsers from being misled. What the upstream says stands.
+func secure(h http.Header, https bool) {
+	for _, s := range [...]struct{ name, value string }{
+		{"X-Content-Type-Options", "nosniff"},
+		{"X-Frame-Options", "SAMEORIGIN"},
+		{"Referrer-Policy", "strict-origin-when-cross-origin"},
+	} {
+		if h[s.name] == nil {
+			h[s.name] = []string{s.value}
+		}
+	}
+	if https && h["Strict-Transport-Security"] == nil {
+		h["Strict-Transport-Security"] = []string{"max-age=31536000"}
+	}
+}

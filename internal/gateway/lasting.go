@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sumunio/sumun/internal/gateway/stage"
+)
+
+// lasting lets exchanges last that are made to: WebSockets, server-sent events, gRPC. They end when the token that opened them does, or
+// is revoked. Time is bounded by silence: of the upstream by its configuration, of a client that does not read by the listener's.
+func (b *builder) lasting(rc Route) stage.Stage {
+	return func(next stage.Handler) stage.Handler {
+		return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
+			streams := isStream(r.Header)
+			if !streams && r.Header["Upgrade"] == nil {
+				return next(w, r, c)
+			}
+			if c.Claims != nil {
+				ctx, cancel := b.deps.Verifier.WithWatch(r.Context(), c.Claims)
+				defer cancel()
+				r = r.WithContext(ctx)
+			}
+			if streams && rc.Timeout == 0 {
+				control := http.NewResponseController(w)
+				_ = control.SetReadDeadline(time.Time{}) // fails where the connection is none, as in tests
+				w = &patient{ResponseWriter: w, control: control, patience: b.deps.WriteTimeout}
+			}
+			return next(w, r, c)
+		}
+	}
+}
+
+// isStream reports whether the answer to a request may go on for long.
+func isStream(h http.Header) bool {
+	for _, v := range h["Content-Type"] {
+		if strings.HasPrefix(v, "application/grpc") {
+			return true
+		}
+	}
+	for _, v := range h["Accept"] {
+		if strings.Contains(v, "text/event-stream") {
+			return true
+		}
+	}
+	return false
+}
+
+// patient gives the client time for each piece of an answer, instead of for the whole.
+type patient struct {
+	http.ResponseWriter
+	control  *http.ResponseController
+	patience time.Duration
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (p *patient) WriteHeader(status int) {
+	p.wait()
+	p.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (p *patient) Write(b []byte) (int, error) {
+	p.wait()
+	return p.ResponseWriter.Write(b)
+}
+
+func (p *patient) wait() {
+	if p.patience > 0 {
+		_ = p.control.SetWriteDeadline(time.Now().Add(p.patience))
+	}
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }

@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/sumunio/sumun/internal/gateway/stage"
+)
+
+// table is the routes, compiled. It does not change.
+type table struct {
+	hosts    map[string]*node // exact names
+	suffixes []suffix         // the longest first
+	anywhere *node            // routes without a host
+}
+
+// suffix holds the routes of all names below one, written "*.example.com".
+type suffix struct {
+	end  string // ".example.com"
+	root *node
+}
+
+// methods are the routes of one pattern. A path belongs to the most specific pattern; a method that it does not list is refused,
+// and not looked for in less specific ones.
+type methods struct {
+	named map[string]*route
+	rest  *route // for every other method; nil where there is none
+	allow string // for the header of that name
+
+	isDefault bool
+}
+
+// route is one route, compiled.
+type route struct {
+	name   string
+	handle stage.Handler
+	// isDefault says that a route of the configuration with the same host and path takes its place.
+	isDefault bool
+}
+
+// find returns the route of a request, or ErrNotFound or ErrMethodNotAllowed of package httpd with the methods there are.
+func (t *table) find(host, method, path string) (found *route, allow string) {
+	m := t.methods(host, path)
+	if m == nil {
+		return nil, ""
+	}
+	if rt := m.named[method]; rt != nil {
+		return rt, ""
+	}
+	if method == http.MethodHead {
+		if rt := m.named[http.MethodGet]; rt != nil {
+			return rt, ""
+		}
+	}
+	return m.rest, m.allow
+}
+
+// methods goes from the most specific host to the least.
+func (t *table) methods(host, path string) *methods {
+	if len(t.hosts)+len(t.suffixes) > 0 {
+		host = hostName(host)
+		if root := t.hosts[host]; root != nil {
+			if m := root.find(path); m != nil {
+				return m
+			}
+		}
+		for _, s := range t.suffixes {
+			if len(host) > len(s.end) && strings.HasSuffix(host, s.end) {
+				if m := s.root.find(path); m != nil {
+					return m
+				}
+			}
+		}
+	}
+	return t.anywhere.find(path)
+}
+
+// hostName is a Host header without its port and without the dot that ends an absolute name, in lower case.
+func hostName(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// root returns the tree of a host, which is made if it is not there.
+func (t *table) root(host string) *node {
+	if host == "" {
+		return t.anywhere
+	}
+	if end, any := strings.CutPrefix(host, "*"); any {
+		i := slices.IndexFunc(t.suffixes, func(s suffix) bool { return s.end == end })
+		if i >= 0 {
+			return t.suffixes[i].root
+		}
+		s := suffix{end, &node{}}
+		t.suffixes = append(t.suffixes, s)
+		slices.SortStableFunc(t.suffixes, func(a, b suffix) int { return len(b.end) - len(a.end) })
+		return s.root
+	}
+	if t.hosts[host] == nil {
+		t.hosts[host] = &node{}
+	}
+	return t.hosts[host]
+}
+
+// add puts a route where its configuration says. That it is there once was validated.
+func (t *table) add(cfg Route, rt *route) {
+	for _, host := range cfg.hosts() {
+		for _, text := range cfg.Paths {
+			p, err := parsePattern(text)
+			if err != nil {
+				continue // validated
+			}
+			n := t.root(host).add(p)
+			m := &n.exact
+			if p.subtree {
+				m = &n.subtree
+			}
+			if *m == nil || (*m).isDefault && !rt.isDefault {
+				*m = &methods{named: map[string]*route{}, isDefault: rt.isDefault}
+			}
+			(*m).add(cfg.Methods, rt)
+		}
+	}
+}
+
+func (m *methods) add(names []string, rt *route) {
+	if len(names) == 0 {
+		m.rest = rt
+	}
+	for _, name := range names {
+		m.named[name] = rt
+	}
+	var all []string
+	for name := range m.named {
+		all = append(all, name)
+		if name == http.MethodGet && m.named[http.MethodHead] == nil {
+			all = append(all, http.MethodHead)
+		}
+	}
+	slices.Sort(all)
+	m.allow = strings.Join(all, ", ")
+}
