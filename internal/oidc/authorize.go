@@ -45,6 +45,8 @@ func (p pages) mount(mux *http.ServeMux) {
 		"POST " + signOutPath:   p.signOut,
 		"GET " + appsPath:       p.apps,
 		"POST " + appsPath:      p.withdraw,
+		"GET " + devicePath:     p.device,
+		"POST " + devicePath:    p.decideDevice,
 	} {
 		mux.Handle(pattern, httpd.WithErrors(p.web.Fault, h))
 	}
@@ -66,7 +68,7 @@ func (p pages) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := req.check(); err != nil {
+	if err := errors.Join(req.checkPushed(), req.check()); err != nil {
 		return p.refuse(w, r, req, err)
 	}
 	v, err := p.visitor(r)
@@ -225,7 +227,7 @@ func (p pages) consent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := req.check(); err != nil {
+	if err := errors.Join(req.checkPushed(), req.check()); err != nil {
 		return err
 	}
 	v, err := p.visitor(r)

@@ -97,7 +97,7 @@ func (s *Service) authorizationCode(ctx context.Context, c *call) (tokenAnswer, 
 		if err != nil {
 			return err
 		}
-		commit, err = s.grant(ctx, tx, &x, c)
+		commit, err = s.grant(ctx, tx, &x, c, slices.Contains(x.agreed.Scope, "offline_access"))
 		return err
 	})
 	if errors.Is(err, errUnusable) {
@@ -130,16 +130,14 @@ func (s *Service) consume(ctx context.Context, tx sqldb.Tx, x *exchange, c *call
 	return json.Unmarshal([]byte(text), &x.agreed)
 }
 
-// grant gives the client what was agreed: a share in the person's session, or, with offline_access, a session of its own, which goes on
-// after they sign out.
-func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call) (func(context.Context) (session.Tokens, error), error) {
+// grant gives the client what was agreed: a share in the person's session, or a session of its own, which goes on after they sign out.
+func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, own bool) (func(context.Context) (session.Tokens, error), error) {
 	audience, err := s.audienceOf(c.client, x.agreed, c.form["resource"])
 	if err != nil {
 		return nil, err
 	}
 	device := session.NewDevice(x.agreed.UserAgent, httpd.ClientAddr(ctx))
 	scope := strings.Join(x.agreed.Scope, " ")
-	own := slices.Contains(x.agreed.Scope, "offline_access")
 	var (
 		id, in string
 		commit func(context.Context) (session.Tokens, error)

@@ -19,6 +19,8 @@ type provider struct {
 	Introspection string   `json:"introspection_endpoint"`
 	Revocation    string   `json:"revocation_endpoint"`
 	EndSession    string   `json:"end_session_endpoint"`
+	Pushed        string   `json:"pushed_authorization_request_endpoint"`
+	Device        string   `json:"device_authorization_endpoint"`
 	JWKSURI       string   `json:"jwks_uri"`
 	GrantTypes    []string `json:"grant_types_supported"`
 	ResponseTypes []string `json:"response_types_supported"`
@@ -55,7 +57,8 @@ func (s *Service) describe() provider {
 	slices.Sort(grants)
 	return provider{
 		Issuer: s.deps.Issuer, Authorization: at(authorizePath), TokenEndpoint: at(tokenPath), UserInfo: at(userInfoPath),
-		Introspection: at(introspectPath), Revocation: at(revokePath), EndSession: at(logoutPath), JWKSURI: at("/.well-known/jwks.json"),
+		Introspection: at(introspectPath), Revocation: at(revokePath), EndSession: at(logoutPath),
+		Pushed: at(parPath), Device: at(deviceEndpoint), JWKSURI: at("/.well-known/jwks.json"),
 		GrantTypes: grants, ResponseTypes: []string{"code"}, SubjectTypes: []string{"public"}, SigningAlgs: []string{s.deps.Tokens.Algorithm()},
 		Scopes: []string{"openid", "profile", "email", "offline_access"}, Claims: claimNames(),
 		ResponseModes: []string{modeQuery, modeFragment, modeFormPost}, Challenges: []string{"S256"},

@@ -24,6 +24,7 @@ const (
 func CrossOrigin() []string {
 	return []string{
 		"POST " + tokenPath, "POST " + introspectPath, "POST " + revokePath, "POST " + userInfoPath,
+		"POST " + parPath, "POST " + deviceEndpoint,
 		"POST " + authorizePath, "POST " + logoutPath, // which only send the browser on
 	}
 }
@@ -34,6 +35,8 @@ func (s *Service) Mount(mux *http.ServeMux, renderer *web.Renderer, cookies http
 		tokenPath:      s.endpoint(tokenEndpoint, s.token),
 		introspectPath: s.endpoint("introspect", s.introspect),
 		revokePath:     s.endpoint("revoke", s.revoke),
+		parPath:        s.endpoint("par", s.pushRequest),
+		deviceEndpoint: s.endpoint("device_authorization", s.authorizeDevice),
 	} {
 		mux.Handle("POST "+path, shared(h))
 		mux.Handle("OPTIONS "+path, http.HandlerFunc(preflight))
@@ -86,7 +89,7 @@ func (s *Service) serveUserInfo(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeAnswer(w, about)
+	return writeAnswer(w, http.StatusOK, about)
 }
 
 // refusal is the answer to an access token that does not let through (RFC 6750, section 3).

@@ -27,6 +27,10 @@ var (
 	ErrInvalidToken         = fault.New(fault.Unauthenticated, "oidc.invalid_token", "The access token is not valid.")
 	ErrUnavailable          = fault.New(fault.Unavailable, "oidc.unavailable", "This cannot be answered right now. Please try again.")
 	ErrInsufficientScope    = fault.New(fault.Forbidden, "oidc.insufficient_scope", "The access token is not of a person, or its scope lacks openid.")
+	// What devices are told that ask for their tokens (RFC 8628, section 3.5).
+	ErrAuthorizationPending = fault.New(fault.Malformed, "oidc.authorization_pending", "The person has not agreed yet.")
+	ErrSlowDown             = fault.New(fault.Malformed, "oidc.slow_down", "Ask less often: wait five seconds longer from now on.")
+	ErrExpiredToken         = fault.New(fault.Malformed, "oidc.expired_token", "The person did not agree in time. Begin anew.")
 	// ErrInvalidTarget is of RFC 8707, section 2.
 	ErrInvalidTarget = fault.New(fault.Malformed, "oidc.invalid_target", "The client may not ask for tokens for this resource.")
 )
@@ -34,7 +38,7 @@ var (
 // Failures of a sign-in that clients are told by way of the browser (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, section 3.1.2.6).
 var (
 	ErrUnsupportedResponseType  = fault.New(fault.Malformed, "oidc.unsupported_response_type", "The response_type must be code.")
-	ErrAccessDenied             = fault.New(fault.Forbidden, "oidc.access_denied", "The person has refused.")
+	ErrAccessDenied             = fault.New(fault.Malformed, "oidc.access_denied", "The person has refused.")
 	ErrLoginRequired            = fault.New(fault.Forbidden, "oidc.login_required", "The person must sign in first.")
 	ErrConsentRequired          = fault.New(fault.Forbidden, "oidc.consent_required", "The person must be asked first.")
 	ErrRequestNotSupported      = fault.New(fault.Malformed, "oidc.request_not_supported", "Requests in a signed object are not supported.")
@@ -44,6 +48,9 @@ var (
 
 // ErrRequestRefused is told the person: where an answer to the client would go is not known to be the client's.
 var ErrRequestRefused = fault.New(fault.Malformed, "oidc.request_refused", "The application that sent you here made a mistake.")
+
+// ErrUserCode answers a code that no device shows.
+var ErrUserCode = fault.New(fault.NotFound, "oidc.user_code", "No device shows this code. Check it, or begin anew on the device.")
 
 // Failures of those who administer clients.
 var (
@@ -100,5 +107,6 @@ type Metadata struct {
 	BackchannelLogoutURI string `json:"backchannel_logout_uri,omitempty"`
 	RequirePKCE          bool   `json:"sumun_require_pkce,omitempty"` // public clients must in any case
 	// Trusted clients are the installation's own: people are not asked.
-	Trusted bool `json:"sumun_trusted,omitempty"`
+	Trusted    bool `json:"sumun_trusted,omitempty"`
+	RequirePAR bool `json:"require_pushed_authorization_requests,omitempty"` // RFC 9126
 }

@@ -45,7 +45,8 @@ func (s *Service) endpoint(name string, h func(ctx context.Context, c *call) (an
 			return err
 		}
 		s.requests.WithLabelValues(of, "ok").Inc()
-		return writeAnswer(w, answer)
+		body, status := statusOf(answer)
+		return writeAnswer(w, status, body)
 	})
 }
 

@@ -30,7 +30,8 @@ type request struct {
 	resources []string
 	claims    claimsRequest
 
-	params url.Values // all of it, as it was asked
+	params    url.Values // all of it, as it was asked
+	reference string     // by which it was left here before, "" if it was not
 }
 
 // claimsRequest is the parameter claims (OpenID Connect Core 1.0, section 5.5), as far as it asks for what there is.
@@ -54,7 +55,11 @@ const (
 
 // readRequest finds out who asks and where the answer goes. What is wrong here is told the person: an answer would go to whoever the
 // address names. What is wrong beyond, check tells the client.
-func (s *Service) readRequest(ctx context.Context, params url.Values) (*request, error) {
+func (s *Service) readRequest(ctx context.Context, brought url.Values) (*request, error) {
+	params, reference, err := s.pulled(ctx, brought)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range []string{"client_id", "redirect_uri"} {
 		if len(params[name]) != 1 {
 			return nil, ErrRequestRefused.With("The application that sent you here did not say who it is, or where you came from.")
@@ -71,7 +76,7 @@ func (s *Service) readRequest(ctx context.Context, params url.Values) (*request,
 	if !c.allowsRedirect(uri) {
 		return nil, ErrRequestRefused.With("The application that sent you here wants the answer at an address that is not registered for it.")
 	}
-	r := &request{client: c, redirectURI: uri, mode: modeQuery, maxAge: -1, params: params}
+	r := &request{client: c, redirectURI: uri, mode: modeQuery, maxAge: -1, params: params, reference: reference}
 	if len(params["state"]) == 1 && len(params.Get("state")) <= maxParam {
 		r.state = params.Get("state")
 	}
@@ -241,10 +246,17 @@ func (r *request) fresh(authTime, now time.Time) bool {
 func (r *request) again(now time.Time) url.Values {
 	params := url.Values{}
 	for name, values := range r.params {
-		params[name] = values
+		if r.reference == "" {
+			params[name] = values
+		}
 	}
 	if r.prompts("login") || r.prompts("select_account") || r.maxAge >= 0 {
 		params.Set(sinceParam, strconv.FormatInt(now.Unix(), 10))
+	}
+	if r.reference != "" {
+		params.Set("client_id", r.client.ID)
+		params.Set("request_uri", r.reference)
+		return params
 	}
 	rest := slices.DeleteFunc(slices.Clone(r.prompt), func(word string) bool { return word == "login" || word == "select_account" })
 	params.Del("prompt")

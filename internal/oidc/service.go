@@ -25,7 +25,7 @@ import (
 type Deps struct {
 	DB       *sqldb.DB
 	Sessions *session.Service
-	People   *identity.Service
+	People   People
 	Tokens   *token.Service
 	Audit    *audit.Log
 	Limiter  ratelimit.Limiter
@@ -33,6 +33,12 @@ type Deps struct {
 	Clock    func() time.Time
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
+}
+
+// People are those who sign in.
+type People interface {
+	// Account returns an account, or identity.ErrNotFound.
+	Account(ctx context.Context, id string) (identity.Account, error)
 }
 
 // Service is the clients and the endpoints that they call. It is safe for concurrent use; several processes may work on one
@@ -251,7 +257,8 @@ func (s *Service) sweep(ctx context.Context) {
 		statement string
 		before    time.Time
 	}{
-		{sweepClients, now.Add(-keepRemoved)}, {sweepCode, now.Add(-keepCode)}, {sweepGrants, now}, {sweepConsents, now.Add(-keepConsent)},
+		{sweepClients, now.Add(-keepRemoved)}, {sweepCode, now.Add(-keepCode)}, {sweepGrants, now}, {sweepRequests, now}, {sweepDevices, now.Add(-keepCode)},
+		{sweepConsents, now.Add(-keepConsent)},
 	} {
 		if _, err := sqldb.Sweep(ctx, s.deps.DB, one.statement, sqldb.Micros(one.before), sweepBatch); err != nil && ctx.Err() == nil {
 			s.deps.Log.WarnContext(ctx, "oauth housekeeping stopped early", "error", err)

@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,7 +22,6 @@ import (
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
-	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/oidc"
@@ -37,8 +38,7 @@ var cookies = httpd.Cookies{Secure: true}
 const issuer = "https://id.example.com"
 
 func migrations() []sqldb.Migrations {
-	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, session.Migrations, identity.Migrations,
-		oidc.Migrations}
+	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, session.Migrations, oidc.Migrations}
 }
 
 // clock is what a test's nodes believe.
@@ -58,7 +58,7 @@ type node struct {
 	*oidc.Service
 	db       *sqldb.DB
 	sessions *session.Service
-	people   *identity.Service
+	people   *people
 	tokens   *token.Service
 	verifier *auth.Verifier
 	clock    *clock
@@ -79,23 +79,12 @@ func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Confi
 	queue, err := mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Clock: c.now, Log: log})
 	must(t, err)
 	trail := audit.New(audit.DefaultConfig(), c.now)
-	n := &node{db: db, tokens: tokens, clock: c, metrics: prometheus.NewRegistry()}
+	n := &node{db: db, people: &people{}, tokens: tokens, clock: c, metrics: prometheus.NewRegistry()}
 	n.sessions, err = session.New(session.DefaultConfig(), session.Deps{
 		DB: db, Keyring: keys, Tokens: tokens, Audit: trail, Mail: queue, Clock: c.now, Log: log,
 	})
 	must(t, err)
 	must(t, n.sessions.Load(t.Context()))
-	cheap := password.DefaultConfig()
-	cheap.Argon2id.Memory, cheap.Argon2id.Time = 7168, 1
-	hasher, err := password.NewHasher(cheap, keys, nil)
-	must(t, err)
-	policy, err := password.OpenPolicy(cheap.Policy, log)
-	must(t, err)
-	n.people, err = identity.New(identity.DefaultConfig(), identity.Deps{
-		DB: db, Hasher: hasher, Policy: policy, Sessions: n.sessions, Audit: trail, Mail: queue, Limiter: ratelimit.Off{}, Issuer: issuer,
-		Limits: true, Clock: c.now, Log: log,
-	})
-	must(t, err)
 	renderer, err := web.New(web.DefaultConfig())
 	must(t, err)
 	cfg := oidc.DefaultConfig()
@@ -114,6 +103,16 @@ func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Confi
 	serve := httpd.DefaultConfig()
 	n.handler = httpd.Chain(log, prometheus.NewRegistry(), serve, oidc.CrossOrigin()...)(httpd.Routes(mux, nil))
 	return n
+}
+
+// people are accounts in memory.
+type people struct{ byID sync.Map }
+
+func (p *people) Account(_ context.Context, id string) (identity.Account, error) {
+	if a, there := p.byID.Load(id); there {
+		return a.(identity.Account), nil
+	}
+	return identity.Account{}, identity.ErrNotFound
 }
 
 // onEach runs a test with a node on every engine.

@@ -29,12 +29,13 @@ func (s *Service) newGrants() map[string]grant {
 		GrantClientCredentials: {s.clientCredentials},
 		GrantAuthorizationCode: {s.authorizationCode},
 		GrantRefreshToken:      {s.refreshToken},
+		GrantDevice:            {s.deviceCode},
 	}
 }
 
 // grantTypes are the grants that a client may register.
 func grantTypes() []string {
-	return []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials}
+	return []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDevice}
 }
 
 // token is the token endpoint (RFC 6749, section 3.2). The client has proved itself; what it may do is decided here for all grants.

@@ -67,3 +67,31 @@ type App struct {
 }
 
 func (Apps) meta() meta { return meta{Template: "apps", Private: true, Section: "apps", Wide: true} }
+
+// Device is GET /oauth/device: where a person types the code that a device shows. Fields: user_code.
+type Device struct {
+	Form
+	Code string
+}
+
+func (Device) meta() meta { return meta{Template: "device", Private: true, here: "/oauth/device"} }
+
+// DeviceConsent is GET /oauth/device?user_code=, and POST /oauth/device. Fields: user_code, decision (allow or deny).
+type DeviceConsent struct {
+	Client, Code, Email string
+	Scopes              []string
+}
+
+func (p DeviceConsent) meta() meta {
+	return meta{Template: "device_consent", Private: true, here: "/oauth/device?" + url.Values{"user_code": {p.Code}}.Encode()}
+}
+
+// DeviceDone answers POST /oauth/device.
+type DeviceDone struct {
+	Client  string
+	Allowed bool
+}
+
+func (DeviceDone) meta() meta {
+	return meta{Template: "device_done", Private: true, here: "/oauth/device"}
+}
