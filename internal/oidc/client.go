@@ -80,8 +80,10 @@ func (m Metadata) check() error {
 			refuse("grant_types", "Must be among "+strings.Join(grantTypes(), ", ")+".")
 		}
 	}
-	if m.AuthMethod == AuthNone && slices.Contains(m.GrantTypes, GrantClientCredentials) {
-		refuse("grant_types", "client_credentials needs a client that can prove itself: not a public one.")
+	for _, g := range []string{GrantClientCredentials, GrantExchange} {
+		if m.AuthMethod == AuthNone && slices.Contains(m.GrantTypes, g) {
+			refuse("grant_types", g+" needs a client that can prove itself: not a public one.")
+		}
 	}
 	scopes := strings.Fields(m.Scope)
 	if len(scopes) > maxScopes || slices.ContainsFunc(scopes, func(s string) bool { return !validScope(s) }) {

@@ -247,12 +247,9 @@ func (s *Service) refreshToken(ctx context.Context, c *call) (tokenAnswer, error
 		return tokenAnswer{}, ErrInvalidRequest.With("The parameter refresh_token is missing.")
 	}
 	narrow := func(g *token.Grant) error {
-		if asked := strings.Fields(c.param("scope")); len(asked) > 0 {
-			had := strings.Fields(g.Scope)
-			if slices.ContainsFunc(asked, func(word string) bool { return !slices.Contains(had, word) }) {
-				return ErrInvalidScope
-			}
-			g.Scope = strings.Join(asked, " ")
+		var err error
+		if g.Scope, err = lesser(g.Scope, c.param("scope")); err != nil {
+			return err
 		}
 		if asked := c.form["resource"]; len(asked) > 0 {
 			if slices.ContainsFunc(asked, func(resource string) bool { return !slices.Contains(g.Audience, resource) }) {

@@ -75,17 +75,21 @@ func (s *Service) introspect(ctx context.Context, c *call) (any, error) {
 const IntrospectScope = "introspect"
 
 func mayKnow(c Client, claims *auth.Claims) bool {
-	return claims.ClientID == c.ID || slices.Contains(strings.Fields(c.Scope), IntrospectScope) ||
-		slices.ContainsFunc(claims.Audience, func(a string) bool { return slices.Contains(c.Resources, a) })
+	return concerns(c, claims) || slices.Contains(strings.Fields(c.Scope), IntrospectScope)
 }
 
-// claimsOf verifies the access token in a request, for any audience that the client has to do with; nil is no valid one.
+// claimsOf is verify for the access token in a request.
 func (s *Service) claimsOf(ctx context.Context, c *call) (*auth.Claims, error) {
 	raw := c.param("token")
 	if raw == "" {
 		return nil, ErrInvalidRequest.With("The parameter token is missing.")
 	}
-	for _, audience := range slices.Concat([]string{s.deps.Issuer}, c.client.Resources) {
+	return s.verify(ctx, c.client, raw)
+}
+
+// verify verifies an access token for any audience that a client has to do with; nil is no valid one.
+func (s *Service) verify(ctx context.Context, c Client, raw string) (*auth.Claims, error) {
+	for _, audience := range slices.Concat([]string{s.deps.Issuer}, c.Resources) {
 		v, err := s.verifier(audience)
 		if err != nil {
 			return nil, err

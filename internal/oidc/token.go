@@ -17,6 +17,7 @@ type tokenAnswer struct {
 	Scope        string `json:"scope,omitempty"`
 	RefreshToken string `json:"refresh_token,omitempty"`
 	IDToken      string `json:"id_token,omitempty"`
+	IssuedType   string `json:"issued_token_type,omitempty"` // RFC 8693, section 2.2.1
 }
 
 // grant is one way to a token. It is reached through Service.token only.
@@ -30,12 +31,13 @@ func (s *Service) newGrants() map[string]grant {
 		GrantAuthorizationCode: {s.authorizationCode},
 		GrantRefreshToken:      {s.refreshToken},
 		GrantDevice:            {s.deviceCode},
+		GrantExchange:          {s.exchangeToken},
 	}
 }
 
 // grantTypes are the grants that a client may register.
 func grantTypes() []string {
-	return []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDevice}
+	return []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDevice, GrantExchange}
 }
 
 // token is the token endpoint (RFC 6749, section 3.2). The client has proved itself; what it may do is decided here for all grants.

@@ -244,6 +244,12 @@ type claims struct {
 	Roles       []string         `json:"roles"`
 	Epoch       int64            `json:"epoch"`
 	ClientEpoch int64            `json:"client_epoch,omitempty"`
+	Actor       *actor           `json:"act,omitempty"`
+}
+
+// actor is who acts in the subject's name (RFC 8693 section 4.1).
+type actor struct {
+	Subject string `json:"sub"`
 }
 
 // Lifetime is how long an access token lives, before jitter.
@@ -290,6 +296,9 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 	issued := now.Truncate(time.Second)
 	shorter := time.Duration(rand.Float64() * s.cfg.Jitter * float64(s.cfg.Lifetime))
 	lifetime := (s.cfg.Lifetime - shorter).Truncate(time.Second)
+	if !g.NotAfter.IsZero() {
+		lifetime = max(time.Second, min(lifetime, g.NotAfter.Sub(issued).Truncate(time.Second)))
+	}
 	access := Access{ID: g.ID, ExpiresAt: issued.Add(lifetime), Lifetime: lifetime}
 	if access.ID == "" {
 		access.ID = crand.Text()
@@ -302,6 +311,9 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 		},
 		ClientID: g.ClientID, Scope: g.Scope, SessionID: g.SessionID, GrantID: g.GrantID, ACR: g.ACR, AMR: g.AMR, Roles: g.Roles,
 		Epoch: g.Epoch, ClientEpoch: g.ClientEpoch,
+	}
+	if g.Actor != "" {
+		c.Actor = &actor{g.Actor}
 	}
 	if len(g.Audience) == 0 {
 		c.Audience = jwt.ClaimStrings{s.issuer}

@@ -118,6 +118,10 @@ type Grant struct {
 	// the claim is left out.
 	Epoch       int64
 	ClientEpoch int64
+	// Actor is who acts in the subject's name (RFC 8693 section 4.1); empty: the subject.
+	Actor string
+	// NotAfter is when the token expires at the latest; zero: only its lifetime decides.
+	NotAfter time.Time
 	// AuthTime is when the person proved who they are. Zero where no person did.
 	AuthTime time.Time
 }
