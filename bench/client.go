@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,15 +14,22 @@ import (
 	"time"
 )
 
-// requestWithin bounds one request.
-const requestWithin = 30 * time.Second
+// requestWithin bounds one request, and extends itself at most so often: a deadline costs a timer.
+const (
+	requestWithin = 30 * time.Second
+	extendEvery   = time.Second
+)
 
 // client is one keep-alive connection, for one goroutine. It does less than http.Transport, which passes every request through
-// two goroutines of the connection: what the generator takes, the server cannot have.
+// two goroutines of the connection, and less than http.ReadResponse: what the generator takes, the server cannot have.
 type client struct {
-	conn net.Conn
-	in   *bufio.Reader
-	out  bytes.Buffer
+	conn     net.Conn
+	in       *bufio.Reader
+	out      []byte
+	body     []byte
+	extended time.Time
+
+	retryAfter time.Duration // what the last answer asks for
 }
 
 // dial connects to the public listener. The connection is closed when the server stops; make it when it is first needed, as
@@ -36,48 +44,115 @@ func (s *server) dial(ctx context.Context) (*client, error) {
 	return &client{conn: conn, in: bufio.NewReader(conn)}, nil
 }
 
+// refused is an answer with another status than the expected one.
+type refused struct {
+	what   string
+	status int
+	body   string
+}
+
+func (r *refused) Error() string { return fmt.Sprintf("%s: %d: %s", r.what, r.status, r.body) }
+
 // do sends a request and decodes the answer, which must have the given status. Without a document the request has no body;
 // answer may be nil.
 func (c *client) do(method, path, access string, document any, status int, answer any) error {
 	var body []byte
-	c.out.Reset()
-	c.out.WriteString(method + " " + path + " HTTP/1.1\r\nHost: " + c.conn.RemoteAddr().String() + "\r\nUser-Agent: sumun-bench\r\n")
-	if access != "" {
-		c.out.WriteString("Authorization: Bearer " + access + "\r\n")
-	}
 	if document != nil {
 		var err error
 		if body, err = json.Marshal(document); err != nil {
 			return err
 		}
-		c.out.WriteString("Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n")
 	}
-	c.out.WriteString("\r\n")
-	c.out.Write(body)
-	if err := c.conn.SetDeadline(time.Now().Add(requestWithin)); err != nil {
+	what := method + " " + path
+	got, err := c.exchange(what, access, body, status)
+	if err != nil || answer == nil {
 		return err
 	}
-	if _, err := c.conn.Write(c.out.Bytes()); err != nil {
-		return err
+	if err := json.Unmarshal(got, answer); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	return c.receive(method+" "+path, status, answer)
+	return nil
 }
 
-func (c *client) receive(what string, status int, answer any) error {
-	r, err := http.ReadResponse(c.in, nil)
+// exchange sends one request, such as "GET /v1/sessions", and returns the body of the answer, which is good until the next.
+func (c *client) exchange(what, access string, body []byte, status int) ([]byte, error) {
+	c.out = append(append(c.out[:0], what...), " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: sumun-bench\r\n"...)
+	if access != "" {
+		c.out = append(append(append(c.out, "Authorization: Bearer "...), access...), "\r\n"...)
+	}
+	if body != nil {
+		c.out = append(c.out, "Content-Type: application/json\r\nContent-Length: "...)
+		c.out = append(strconv.AppendInt(c.out, int64(len(body)), 10), "\r\n"...)
+	}
+	c.out = append(append(c.out, "\r\n"...), body...)
+	if now := time.Now(); now.Sub(c.extended) >= extendEvery {
+		c.extended = now
+		if err := c.conn.SetDeadline(now.Add(requestWithin)); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := c.conn.Write(c.out); err != nil {
+		return nil, err
+	}
+	got, err := c.receive()
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	body, err := io.ReadAll(r.Body)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", what, err)
-	case r.StatusCode != status:
-		return fmt.Errorf("%s: %s: %s", what, r.Status, body)
-	case answer == nil:
-		return nil
+	if got != status {
+		return nil, &refused{what, got, string(c.body)}
 	}
-	return json.Unmarshal(body, answer)
+	return c.body, nil
+}
+
+// receive reads an answer whose length the server has given, as net/http does for all short ones.
+func (c *client) receive() (status int, err error) {
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return 0, err
+	}
+	if len(line) < len("HTTP/1.1 200") {
+		return 0, fmt.Errorf("status line %q", line)
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, fmt.Errorf("status line %q", line)
+	}
+	length, seconds := -1, 0
+	if status == http.StatusNoContent {
+		length = 0
+	}
+	for {
+		if line, err = c.in.ReadSlice('\n'); err != nil {
+			return 0, err
+		}
+		if len(line) <= len("\r\n") {
+			break
+		}
+		if length, err = header(line, "Content-Length: ", length); err != nil {
+			return 0, err
+		}
+		if seconds, err = header(line, "Retry-After: ", seconds); err != nil {
+			return 0, err
+		}
+	}
+	c.retryAfter = time.Duration(seconds) * time.Second
+	if length < 0 {
+		return 0, errors.New("the answer has no length")
+	}
+	if cap(c.body) < length {
+		c.body = make([]byte, length)
+	}
+	c.body = c.body[:length]
+	_, err = io.ReadFull(c.in, c.body)
+	return status, err
+}
+
+// header returns the number that a line gives a header of this name, and otherwise the one that is known so far.
+func header(line []byte, name string, known int) (int, error) {
+	value, found := bytes.CutPrefix(line, []byte(name))
+	if !found {
+		return known, nil
+	}
+	return strconv.Atoi(string(bytes.TrimSpace(value)))
 }
 
 // tokens are what the benchmarks keep of an answer.
@@ -106,8 +181,17 @@ func (c *client) signOut(access string) error {
 	return c.do(http.MethodDelete, "/v1/sessions/current", access, nil, http.StatusNoContent, nil)
 }
 
+// refresh exchanges a token for its successor, and spares itself the rest of the answer.
 func (c *client) refresh(token string) (successor string, err error) {
-	var t tokens
-	err = c.do(http.MethodPost, "/v1/sessions/refresh", "", map[string]string{"refresh_token": token}, http.StatusOK, &t)
-	return t.Refresh, err
+	const what, member = "POST /v1/sessions/refresh", `"refresh_token":"`
+	answer, err := c.exchange(what, "", []byte(`{`+member+token+`"}`), http.StatusOK)
+	if err != nil {
+		return "", err
+	}
+	_, rest, _ := bytes.Cut(answer, []byte(member))
+	value, _, found := bytes.Cut(rest, []byte(`"`))
+	if !found {
+		return "", fmt.Errorf("%s: no refresh_token in %s", what, answer)
+	}
+	return string(value), nil
 }

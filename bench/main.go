@@ -1,11 +1,12 @@
 // Command bench measures the real program from outside.
 //
-//	go run ./bench [flags] [sign-in|refresh|start|memory|all|proxy]
+//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|all]
 //
 // It builds sumun, starts it as a process of its own on free loopback ports, with a fresh data folder and without rate limits,
 // and drives it over HTTP. Load generator, server and database share the processors of one machine: what the generator
 // took of them is part of the report. --database postgres://... makes databases of its own on that server and drops them
-// afterwards; without it, the server keeps everything in SQLite. A request that fails, fails the run.
+// afterwards; without it, the server keeps everything in SQLite. --redis redis-server starts that program and keeps sessions
+// there; compare and population need it. A request that fails, fails the run.
 //
 // proxy compares what the gateway passes requests on with to nginx and to net/http/httputil, all of them without authentication. It
 // needs nginx, wrk and Linux, and is not part of all.
@@ -33,14 +34,18 @@ import (
 // options are the command line.
 type options struct {
 	database string
+	redis    string
 	binary   string
 	profile  string
 	duration time.Duration
 	clients  int
 	sessions int
+	people   int
 	rate     float64
 	json     bool
 	which    string
+
+	impatient bool
 }
 
 // bench is one run. Its folder holds the program and the data folders of the servers.
@@ -53,25 +58,31 @@ type bench struct {
 var benchmarks = []struct {
 	name string
 	run  func(*bench, context.Context) ([]result, error)
+
+	needsRedis bool
 }{
-	{"start", (*bench).start},
-	{"memory", (*bench).memory},
-	{"sign-in", (*bench).signIn},
-	{"refresh", (*bench).refresh},
-	{"proxy", (*bench).proxy},
+	{"start", (*bench).start, false},
+	{"memory", (*bench).memory, false},
+	{"sign-in", (*bench).signIn, false},
+	{"refresh", (*bench).refresh, false},
+	{"compare", (*bench).compareBare, true},
+	{"storm", (*bench).storm, false},
+	{"population", (*bench).population, true},
+	{"revoke", (*bench).revoke, false},
+	{"proxy", (*bench).proxy, false},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	var err error
 	if what, ok := os.LookupEnv(forwardEnv); ok {
-		if err := forward(ctx, what); err != nil {
-			fmt.Fprintf(os.Stderr, "bench: %v\n", err)
-			os.Exit(1)
-		}
-		return
+		err = forward(ctx, what)
+	} else if len(os.Args) > 1 && os.Args[1] == bareRole {
+		err = serveBare(ctx, os.Args[2:])
+	} else {
+		err = run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	}
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
@@ -99,7 +110,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	report := report{Machine: describeMachine(), Database: b.engine()}
 	for _, one := range benchmarks {
-		if b.which != one.name && (b.which != "all" || withPeers(one.name)) {
+		if b.which != one.name && (b.which != "all" || withPeers(one.name) || one.needsRedis && b.redis == "") {
 			continue
 		}
 		fmt.Fprintf(stderr, "measuring %s on %s\n", one.name, b.engine())
@@ -123,16 +134,19 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [sign-in|refresh|start|memory|all|proxy]")
+		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|all]")
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database whose user may create others; SQLite without it")
+	f.StringVar(&o.redis, "redis", "", "`PROGRAM` such as redis-server, to start for the sessions; in the database without it")
 	f.StringVar(&o.binary, "binary", "", "`FILE` to measure instead of building ./cmd/sumun")
-	f.StringVar(&o.profile, "profile", "", "`FILE` for a CPU profile of the server during refresh")
+	f.StringVar(&o.profile, "profile", "", "`FILE` for a CPU profile of the server during refresh; FILE.allocs gets its allocations")
 	f.DurationVar(&o.duration, "duration", 10*time.Second, "of each measurement under load")
 	f.IntVar(&o.clients, "clients", 64, "virtual users of refresh, each with a connection of its own")
 	f.IntVar(&o.sessions, "sessions", 512, "sessions that they take turns through, so many in all")
+	f.IntVar(&o.people, "people", 1_000_000, "the most people of population, each with a session")
 	f.Float64Var(&o.rate, "rate", 0, "refreshes a second, however long they take (open loop); 0: each user waits for its answer (closed loop)")
+	f.BoolVar(&o.impatient, "impatient", false, "people of a storm come back at once when they are turned away")
 	f.BoolVar(&o.json, "json", false, "report as JSON")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -148,14 +162,18 @@ func parse(args []string, stderr io.Writer) (options, error) {
 
 func (o options) validate(left int) error {
 	names := []string{"all"}
+	needsRedis := false
 	for _, one := range benchmarks {
 		names = append(names, one.name)
+		needsRedis = needsRedis || one.needsRedis && one.name == o.which
 	}
 	switch {
+	case needsRedis && o.redis == "":
+		return fmt.Errorf("%s: name the program with --redis, such as --redis redis-server", o.which)
 	case left > 0 || !slices.Contains(names, o.which):
 		return fmt.Errorf("name one of %s", strings.Join(names, ", "))
-	case o.duration <= 0, o.clients < 1, o.rate < 0:
-		return errors.New("--duration and --clients must be positive, and --rate not negative")
+	case o.duration <= 0, o.clients < 1, o.people < 1, o.rate < 0:
+		return errors.New("--duration, --clients and --people must be positive, and --rate not negative")
 	case o.sessions < o.clients:
 		return fmt.Errorf("--sessions: %d are too few for %d clients", o.sessions, o.clients)
 	case o.database != "" && !strings.HasPrefix(o.database, "postgres"):
@@ -165,10 +183,14 @@ func (o options) validate(left int) error {
 }
 
 func (o options) engine() string {
-	if o.database == "" {
-		return "SQLite"
+	engine := "SQLite"
+	if o.database != "" {
+		engine = "PostgreSQL"
 	}
-	return "PostgreSQL"
+	if o.redis != "" {
+		engine += " and Redis"
+	}
+	return engine
 }
 
 func (b *bench) build(ctx context.Context, stderr io.Writer) error {

@@ -37,8 +37,9 @@ func (b *bench) users(ctx context.Context, in *installation, s *server, sessions
 	var who account
 	for i := range sessions {
 		if i%sessionsEach == 0 {
-			who = account{email: fmt.Sprintf("user%d@example.com", i)}
-			if err := in.addAccount(ctx, who.email); err != nil {
+			in.accounts++
+			who = account{email: fmt.Sprintf("user%d@example.com", in.accounts)}
+			if err := in.addAccount(who.email); err != nil {
 				return nil, err
 			}
 		}
@@ -75,26 +76,30 @@ func (b *bench) refresh(ctx context.Context) (results []result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	do := func(worker int) error { return users[worker].refresh() }
 	l := load{workers: b.clients, rate: b.rate, duration: b.duration / 5}
-	if _, err := drive(ctx, l, do); err != nil { // to warm up
+	if _, _, err := s.rotate(ctx, l, users); err != nil { // to warm up
 		return nil, err
 	}
 	l.duration = b.duration
 	profiled := b.profileTo(ctx, s)
+	o, used, err := s.rotate(ctx, l, users)
+	if err != nil {
+		return nil, err
+	}
+	return append(o.results(l), used.results(len(o.latencies))...), <-profiled
+}
+
+// rotate lets users refresh, and returns what came of it and what it cost.
+func (s *server) rotate(ctx context.Context, l load, users []*user) (o outcome, used cpu, err error) {
 	before, err := s.cpu(ctx)
 	if err != nil {
-		return nil, err
+		return o, used, err
 	}
-	o, err := drive(ctx, l, do)
-	if err != nil {
-		return nil, err
+	if o, err = drive(ctx, l, func(worker int) error { return users[worker].refresh() }); err != nil {
+		return o, used, err
 	}
 	after, err := s.cpu(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return append(o.results(l), after.minus(before).results(len(o.latencies))...), <-profiled
+	return o, after.minus(before), err
 }
 
 func (o outcome) results(l load) []result {
@@ -111,8 +116,8 @@ func (o outcome) results(l load) []result {
 	}
 }
 
-// profileTo writes a profile of the server from now on, for as long as a measurement takes. Its outcome comes when that is
-// done.
+// profileTo writes a profile of the server from now on, for as long as a measurement takes, and then what it has allocated. Its
+// outcome comes when that is done.
 func (b *bench) profileTo(ctx context.Context, s *server) <-chan error {
 	done := make(chan error, 1)
 	if b.profile == "" {
@@ -120,9 +125,11 @@ func (b *bench) profileTo(ctx context.Context, s *server) <-chan error {
 		return done
 	}
 	go func() {
-		done <- writeFile(b.profile, func(w io.Writer) error {
-			return s.get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(b.duration.Seconds()))), w)
-		})
+		fetch := func(file, path string) error {
+			return writeFile(file, func(w io.Writer) error { return s.get(ctx, "/debug/pprof/"+path, w) })
+		}
+		err := fetch(b.profile, fmt.Sprintf("profile?seconds=%d", max(1, int(b.duration.Seconds()))))
+		done <- errors.Join(err, fetch(b.profile+".allocs", "allocs"))
 	}()
 	return done
 }

@@ -87,17 +87,21 @@ func decimals(v float64) int {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// cpu is processor time in seconds, since the machine or a process started. machine is 0 where the system does not tell.
-type cpu struct{ server, generator, machine float64 }
+// cpu is processor time in seconds, since the machine or a process started. machine is 0 where the system does not tell, redis
+// where there is none of our own.
+type cpu struct{ server, generator, redis, machine float64 }
 
 func (s *server) cpu(ctx context.Context) (c cpu, err error) {
 	c.generator, c.machine = ownCPU(), machineCPU()
+	if c.redis, err = s.redis.cpu(ctx); err != nil {
+		return c, err
+	}
 	c.server, err = s.metric(ctx, "process_cpu_seconds_total")
 	return c, err
 }
 
 func (c cpu) minus(o cpu) cpu {
-	return cpu{c.server - o.server, c.generator - o.generator, c.machine - o.machine}
+	return cpu{c.server - o.server, c.generator - o.generator, c.redis - o.redis, c.machine - o.machine}
 }
 
 // results tells what so many requests cost.
@@ -108,9 +112,12 @@ func (c cpu) results(requests int) []result {
 	}
 	all := []result{
 		each("server", c.server), each("load generator", c.generator),
-		{name, "load generator's share of both", 100 * c.generator / (c.server + c.generator), "%", ""},
+		{name, "load generator's share of all", 100 * c.generator / (c.server + c.generator + c.redis), "%", ""},
 	}
-	if others := c.machine - c.server - c.generator; c.machine > 0 {
+	if c.redis > 0 {
+		all = append(all, each("Redis", c.redis))
+	}
+	if others := c.machine - c.server - c.generator - c.redis; c.machine > 0 {
 		all = append(all, each("database and everybody else", others))
 	}
 	return all

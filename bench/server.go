@@ -32,9 +32,11 @@ const (
 type installation struct {
 	binary   string
 	data     string
-	database string // "" for the SQLite file in the data folder
+	database string       // "" for the SQLite file in the data folder
+	redis    *redisServer // nil where sessions are in the database
 	env      []string
 	remove   func() error
+	accounts int // that users has made
 }
 
 // install makes an installation that has never been started. Settings are environment variables such as SUMUN_LOG_LEVEL=warn;
@@ -45,24 +47,37 @@ func (b *bench) install(ctx context.Context, settings ...string) (*installation,
 		return nil, err
 	}
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SUMUN_") })
-	in := &installation{binary: b.binary, data: data, env: append(env, settings...), remove: func() error { return os.RemoveAll(data) }}
+	in := &installation{binary: b.binary, data: data, env: append(env, settings...)}
+	var undo []func() error
+	in.remove = func() (err error) {
+		for _, one := range undo {
+			err = errors.Join(err, one())
+		}
+		return errors.Join(err, os.RemoveAll(data))
+	}
+	if in.redis, err = b.startRedis(ctx); err != nil {
+		return nil, err
+	}
+	if in.redis != nil {
+		undo = append(undo, in.redis.stop)
+		in.env = append(in.env, "SUMUN_REDIS="+in.redis.url)
+	}
 	if b.database == "" {
 		return in, nil
 	}
 	u, err := url.Parse(b.database)
 	if err != nil {
-		return nil, errors.New("--database: not a valid URL")
+		return nil, errors.Join(errors.New("--database: not a valid URL"), in.remove())
 	}
 	name := "sumun_bench_" + strings.ToLower(rand.Text()[:12])
 	if err := administer(ctx, b.database, "CREATE DATABASE "+name); err != nil {
-		return nil, err
+		return nil, errors.Join(err, in.remove())
 	}
 	u.Path = "/" + name
 	in.database = u.String()
-	in.remove = func() error {
-		return errors.Join(os.RemoveAll(data),
-			administer(context.WithoutCancel(ctx), b.database, "DROP DATABASE "+name+" WITH (FORCE)"))
-	}
+	undo = append(undo, func() error {
+		return administer(context.WithoutCancel(ctx), b.database, "DROP DATABASE "+name+" WITH (FORCE)")
+	})
 	return in, nil
 }
 
@@ -81,19 +96,19 @@ func administer(ctx context.Context, database, statement string) (err error) {
 	return err
 }
 
-func (in *installation) command(ctx context.Context, args ...string) *exec.Cmd {
+func (in *installation) command(args ...string) *exec.Cmd {
 	args = append(args, "--data", in.data)
 	if in.database != "" {
 		args = append(args, "--database", in.database)
 	}
-	c := exec.CommandContext(ctx, in.binary, args...)
+	c := exec.Command(in.binary, args...)
 	c.Env = in.env
 	return c
 }
 
 // addAccount makes an account with the password of all benchmarks.
-func (in *installation) addAccount(ctx context.Context, email string) error {
-	c := in.command(ctx, "user", "add", "--email", email, "--password-stdin", "--verified")
+func (in *installation) addAccount(email string) error {
+	c := in.command("user", "add", "--email", email, "--password-stdin", "--verified")
 	c.Stdin = strings.NewReader(password)
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("sumun user add: %w: %s", err, bytes.TrimSpace(out))
@@ -107,6 +122,7 @@ type server struct {
 	readyAfter  time.Duration
 	end         func() // ends the process and waits for that
 	conns       []net.Conn
+	redis       *redisServer // where it keeps sessions, if it does
 }
 
 func (s *server) stop() {
@@ -122,36 +138,46 @@ func (in *installation) serve(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	s := &server{public: ports[0], ops: ports[1]}
-	c := in.command(ctx, "serve", "--listen", s.public, "--ops-listen", s.ops, "--limits", "off")
-	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
-	c.WaitDelay = stopWithin
-	log, err := os.Create(filepath.Join(in.data, "log"))
+	s := &server{public: ports[0], ops: ports[1], redis: in.redis}
+	c := in.command("serve", "--listen", s.public, "--ops-listen", s.ops, "--limits", "off")
+	return s, s.launch(ctx, c, filepath.Join(in.data, "log"))
+}
+
+// launch starts the process of a server, which ends with ctx or by stop, and returns when it is ready.
+func (s *server) launch(ctx context.Context, c *exec.Cmd, log string) error {
+	out, err := os.Create(log)
 	if err != nil {
-		cancel()
-		return nil, err
+		return err
 	}
-	defer log.Close()
-	c.Stdout, c.Stderr = log, log
+	defer out.Close()
+	c.Stdout, c.Stderr = out, out
 	began := time.Now()
 	if err := c.Start(); err != nil {
-		cancel()
-		return nil, err
+		return err
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		_ = c.Wait() // told to stop, or what went wrong is in the log
 	}()
-	s.end = func() { cancel(); <-ended }
+	interrupt := context.AfterFunc(ctx, func() { _ = c.Process.Signal(os.Interrupt) }) // it may have ended
+	s.end = func() {
+		interrupt()
+		_ = c.Process.Signal(os.Interrupt)
+		select {
+		case <-ended:
+		case <-time.After(stopWithin):
+			_ = c.Process.Kill()
+			<-ended
+		}
+	}
 	if err := s.untilReady(ctx, ended); err != nil {
 		s.stop()
-		text, _ := os.ReadFile(log.Name())
-		return nil, fmt.Errorf("%w; the server said:\n%s", err, text)
+		text, _ := os.ReadFile(log)
+		return fmt.Errorf("%w; the server said:\n%s", err, text)
 	}
 	s.readyAfter = time.Since(began)
-	return s, nil
+	return nil
 }
 
 // freePorts returns addresses that nobody listens on.

@@ -84,7 +84,7 @@ func (p *person) signOut() error { return p.client.signOut(p.access) }
 func people(ctx context.Context, in *installation, s *server) (all []*person, err error) {
 	for i := range atOnce[len(atOnce)-1] {
 		p := &person{account: account{email: fmt.Sprintf("person%d@example.com", i)}}
-		if err := in.addAccount(ctx, p.email); err != nil {
+		if err := in.addAccount(p.email); err != nil {
 			return nil, err
 		}
 		if p.client, err = s.dial(ctx); err != nil {

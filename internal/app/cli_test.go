@@ -112,6 +112,9 @@ func TestDefaultConfigIsAccepted(t *testing.T) {
 	if r.code != 0 || strings.Contains(r.stdout, "FAULT") {
 		t.Errorf("ended with %d:\n%s%s", r.code, r.stdout, r.stderr)
 	}
+	if want := "bound to the client's key when it proves one; proofs are for addresses under http"; !strings.Contains(r.stdout, want) {
+		t.Errorf("the check does not say %q:\n%s", want, r.stdout)
+	}
 	if _, err := os.Stat(filepath.Join(folder, "data")); !os.IsNotExist(err) {
 		t.Error("a check made the data folder")
 	}

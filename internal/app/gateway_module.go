@@ -16,6 +16,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/gateway"
+	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
 
@@ -67,7 +68,7 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 	}
 	built := &unit{front: e.front, notes: e.notes, workers: []worker{{"gateway", e.run}, {"configuration file", e.follow}}}
 	for _, u := range before {
-		e.deps.Verifier, e.deps.Render = u.verifier, u.pages.Fault
+		e.deps.Verifier, e.deps.Render = entryVerifier{u.verifier, u.entryProofs}, u.pages.Fault
 	}
 	if len(before) > 0 {
 		return built, nil
@@ -81,6 +82,21 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 	built.workers = append(built.workers, worker{"verifier", e.remote.Run})
 	return built, e.watchVerifier()
 }
+
+// entryVerifier verifies what will be verified again further inside this process: it remembers proofs by itself.
+type entryVerifier struct {
+	*auth.Verifier
+	proofs *auth.Proofs
+}
+
+func (v entryVerifier) VerifyRequest(r *http.Request) (*auth.Claims, error) {
+	return v.VerifyRequestWith(r, v.proofs)
+}
+
+func (v entryVerifier) DPoPNonce(r *http.Request) string { return v.proofs.NonceFor(r) }
+
+// secure reports whether a client spoke TLS, with us or with a proxy that we trust.
+func secure(r *http.Request) bool { return httpd.Secure(r.Context()) }
 
 func (e *entrance) front(own http.Handler) (_ http.Handler, err error) {
 	e.deps.Identity = own

@@ -48,6 +48,8 @@ var (
 type Verifier interface {
 	// VerifyRequest returns the claims of the request's token, or an *auth.Error.
 	VerifyRequest(r *http.Request) (*auth.Claims, error)
+	// DPoPNonce returns what the answer must carry in the header DPoP-Nonce; "" for nothing.
+	DPoPNonce(r *http.Request) string
 	// Fresh returns nil while it is known what has been revoked, and otherwise an *auth.Error.
 	Fresh() error
 	// WithWatch returns a context that ends when the token of the claims does, or is revoked.

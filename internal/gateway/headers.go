@@ -106,7 +106,7 @@ func announce(r *http.Request, c *stage.Call) {
 	if httpd.Secure(ctx) {
 		proto = "https"
 	}
-	values := make([]string, 4) // one piece of memory for all
+	values := make([]string, 5) // one piece of memory for all
 	set := func(i int, name, value string) {
 		values[i] = value
 		h[name] = values[i : i+1 : i+1]
@@ -117,15 +117,14 @@ func announce(r *http.Request, c *stage.Call) {
 	set(1, "X-Forwarded-Proto", proto)
 	set(2, "X-Forwarded-Host", r.Host)
 	set(3, "X-Request-Id", httpd.RequestID(ctx))
-	trace(h)
+	if parents := h["Traceparent"]; len(parents) != 1 || !isTraceparent(parents[0]) {
+		delete(h, "Tracestate")
+		set(4, "Traceparent", newTraceparent())
+	}
 }
 
-// trace keeps a trace context that is one, and begins a trace where there is none (W3C Trace Context, sections 3.2 and 4.3).
-func trace(h http.Header) {
-	if parents := h["Traceparent"]; len(parents) == 1 && isTraceparent(parents[0]) {
-		return
-	}
-	delete(h, "Tracestate")
+// newTraceparent begins a trace where there is none (W3C Trace Context, section 3.2).
+func newTraceparent() string {
 	var id [24]byte
 	for i := 0; i < len(id); i += 8 {
 		n := rand.Uint64() | 1 // not all zero
@@ -139,7 +138,7 @@ func trace(h http.Header) {
 	text = append(text, '-')
 	text = hex.AppendEncode(text, id[16:])
 	text = append(text, "-00"...)
-	h["Traceparent"] = []string{string(text)}
+	return string(text)
 }
 
 // isTraceparent reports whether a value is of version 00, or of a later one that begins in the same way.
@@ -175,16 +174,21 @@ func introduce(h http.Header, c *stage.Call) {
 
 // secure sets what an answer lacks of the headers that keep browsers from being misled. What the upstream says stands.
 func secure(h http.Header, https bool) {
-	for _, s := range [...]struct{ name, value string }{
-		{"X-Content-Type-Options", "nosniff"},
-		{"X-Frame-Options", "SAMEORIGIN"},
-		{"Referrer-Policy", "strict-origin-when-cross-origin"},
-	} {
-		if h[s.name] == nil {
-			h[s.name] = []string{s.value}
+	for i := range secured {
+		if s := &secured[i]; h[s.name] == nil && (https || !s.https) {
+			h[s.name] = s.value
 		}
 	}
-	if https && h["Strict-Transport-Security"] == nil {
-		h["Strict-Transport-Security"] = []string{"max-age=31536000"}
-	}
+}
+
+// secured is shared by all answers: nothing is ever appended to a full slice in place.
+var secured = [...]struct {
+	name  string
+	value []string
+	https bool
+}{
+	{"X-Content-Type-Options", []string{"nosniff"}, false},
+	{"X-Frame-Options", []string{"SAMEORIGIN"}, false},
+	{"Referrer-Policy", []string{"strict-origin-when-cross-origin"}, false},
+	{"Strict-Transport-Security", []string{"max-age=31536000"}, true},
 }

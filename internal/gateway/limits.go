@@ -18,7 +18,8 @@ type counter struct {
 	by     LimitBy
 	policy ratelimit.Policy
 	// member names the policy in RateLimit, described in RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10, sections 3, 4).
-	member, described string
+	member    string
+	described []string
 }
 
 // limit counts requests. Routes that say nothing about limits share one count.
@@ -59,7 +60,7 @@ func newCounter(name string, l Limit) counter {
 		by:        l.By,
 		policy:    ratelimit.Policy{Name: "gateway." + name, Rate: l.Rate, Period: l.Per, Burst: burst},
 		member:    member,
-		described: member + ";q=" + strconv.Itoa(l.Rate) + ";w=" + strconv.Itoa(int(l.Per/time.Second)),
+		described: []string{member + ";q=" + strconv.Itoa(l.Rate) + ";w=" + strconv.Itoa(int(l.Per/time.Second))},
 	}
 }
 
@@ -80,7 +81,11 @@ func (b *builder) count(w http.ResponseWriter, r *http.Request, c *stage.Call, k
 	state = strconv.AppendInt(state, int64(v.Remaining), 10)
 	state = append(state, ";t="...)
 	state = strconv.AppendInt(state, int64((v.ResetAfter+time.Second-1)/time.Second), 10)
-	h["Ratelimit-Policy"] = append(h["Ratelimit-Policy"], k.described)
+	if before := h["Ratelimit-Policy"]; before == nil {
+		h["Ratelimit-Policy"] = k.described // shared by all answers, and never written to
+	} else {
+		h["Ratelimit-Policy"] = append(before, k.described...)
+	}
 	h["Ratelimit"] = append(h["Ratelimit"], string(state))
 	if !v.Allowed {
 		return ErrRateLimited.After(v.RetryAfter)

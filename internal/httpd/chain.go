@@ -66,7 +66,8 @@ func (e *edge) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		api:     isAPI(r.URL.Path),
 	}
 	x.response.ResponseWriter = w
-	w.Header()["X-Request-Id"] = []string{x.id}
+	x.idValue[0] = x.id
+	w.Header()["X-Request-Id"] = x.idValue[:]
 	return x
 }
 

@@ -387,3 +387,22 @@ func TestPanicCausedByABrokenConnectionIsNoError(t *testing.T) {
 		t.Errorf("event %v", e)
 	}
 }
+
+// Whoever thins out the log of a busy gateway still sees every failure.
+func TestLogEvery(t *testing.T) {
+	t.Parallel()
+	for every, want := range map[int]int{0: 0, 1: 6, 3: 2} {
+		x := setup(func(c *httpd.Config) { c.LogEvery = every })
+		x.mux.HandleFunc("GET /", func(http.ResponseWriter, *http.Request) {})
+		x.mux.Handle("GET /bad", httpd.Handler(func(http.ResponseWriter, *http.Request) error { return errEnded }))
+		for range 6 {
+			x.do(httptest.NewRequest(http.MethodGet, "/", nil))
+		}
+		for range 2 {
+			x.do(httptest.NewRequest(http.MethodGet, "/bad", nil))
+		}
+		if got := strings.Count(x.log.String(), "\n"); got != want+2 {
+			t.Errorf("log_every %d: %d events, want %d and 2 failures", every, got, want)
+		}
+	}
+}

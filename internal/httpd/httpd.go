@@ -125,6 +125,7 @@ func WithoutTimeout(h http.Handler) http.Handler {
 type exchange struct {
 	context.Context // the server's, which ends when the client has gone
 	id              string
+	idValue         [1]string // id, as a header has it
 	client          netip.Addr
 	agent           string // User-Agent, as it was sent
 	secure          bool   // the client's connection is encrypted

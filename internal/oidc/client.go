@@ -75,6 +75,9 @@ func (m Metadata) check() error {
 	if !slices.Contains(authMethods, m.AuthMethod) {
 		refuse("token_endpoint_auth_method", "Must be one of "+strings.Join(authMethods, ", ")+".")
 	}
+	if _, err := parseClientKeys(m.Keys); m.AuthMethod == AuthPrivateKey && err != nil || m.AuthMethod != AuthPrivateKey && m.Keys != nil {
+		refuse("jwks", "private_key_jwt, and nothing else, needs a JWK Set of public keys: EC P-256, Ed25519, or RSA of 2048 bits and more.")
+	}
 	for _, g := range m.GrantTypes {
 		if !slices.Contains(grantTypes(), g) {
 			refuse("grant_types", "Must be among "+strings.Join(grantTypes(), ", ")+".")

@@ -149,7 +149,7 @@ func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, 
 		}
 		st, err := s.deps.Sessions.Begin(ctx, tx, session.Start{
 			Subject: x.subject, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Confined: true, Scope: scope, Audience: audience,
-			AMR: one.AMR, ACR: one.ACR, AuthTime: one.AuthTime, Device: device,
+			AMR: one.AMR, ACR: one.ACR, AuthTime: one.AuthTime, Device: device, Thumbprint: c.thumbprint,
 		})
 		if err != nil {
 			return nil, err
@@ -162,7 +162,7 @@ func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, 
 	} else {
 		g, err := s.deps.Sessions.BeginGrant(ctx, tx, session.GrantStart{
 			Subject: x.subject, SessionID: x.sessionID, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Scope: scope, Audience: audience,
-			Device: device,
+			Device: device, Thumbprint: c.thumbprint,
 		})
 		if err != nil {
 			return nil, err
@@ -260,7 +260,7 @@ func (s *Service) refreshToken(ctx context.Context, c *call) (tokenAnswer, error
 		return nil
 	}
 	tokens, err := s.deps.Sessions.RefreshWith(ctx, presented, session.Evidence{
-		ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Narrow: narrow,
+		ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Narrow: narrow, Thumbprint: c.thumbprint,
 	}, session.NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
 	if err != nil {
 		return tokenAnswer{}, grantError(err)
@@ -276,13 +276,14 @@ func grantError(err error) error {
 			return ErrInvalidGrant.Wrap(err)
 		}
 	}
-	return err
+	return proofError(err)
 }
 
 // personal is the answer with tokens of a person's.
 func (s *Service) personal(ctx context.Context, c Client, tokens session.Tokens, agreed agreement) (tokenAnswer, error) {
 	answer := tokenAnswer{
-		AccessToken: tokens.Access, TokenType: "Bearer", ExpiresIn: int64(tokens.ExpiresIn / time.Second), Scope: tokens.Granted.Scope,
+		AccessToken: tokens.Access, TokenType: scheme(tokens.Granted.Thumbprint), ExpiresIn: int64(tokens.ExpiresIn / time.Second),
+		Scope: tokens.Granted.Scope,
 	}
 	if slices.Contains(c.GrantTypes, GrantRefreshToken) {
 		answer.RefreshToken = tokens.Refresh

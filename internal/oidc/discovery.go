@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/sumunio/sumun/auth"
 )
 
 // provider describes the provider to clients (RFC 8414, section 2; OpenID Connect Discovery 1.0, section 3).
@@ -28,6 +30,8 @@ type provider struct {
 	SigningAlgs   []string `json:"id_token_signing_alg_values_supported"`
 	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
 	Scopes        []string `json:"scopes_supported"`
+	AssertionAlgs []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	DPoPAlgs      []string `json:"dpop_signing_alg_values_supported,omitempty"`
 	Claims        []string `json:"claims_supported"`
 	ResponseModes []string `json:"response_modes_supported"`
 	Challenges    []string `json:"code_challenge_methods_supported"`
@@ -63,9 +67,9 @@ func (s *Service) describe() provider {
 		Scopes: []string{"openid", "profile", "email", "offline_access"}, Claims: claimNames(),
 		ResponseModes: []string{modeQuery, modeFragment, modeFormPost}, Challenges: []string{"S256"},
 		Prompts: []string{"none", "login", "consent", "select_account"}, Locales: []string{"en", "ko"},
-		IntrospectionAuth: []string{AuthBasic, AuthPost}, RevocationAuth: authMethods,
+		IntrospectionAuth: []string{AuthBasic, AuthPost, AuthPrivateKey}, RevocationAuth: authMethods,
 		IssuerInAnswer: true, ClaimsParameter: true, BackchannelLogout: true, BackchannelSession: true,
-		AuthMethods: authMethods, ServiceDocs: at("/docs"), Revocations: at("/v1/revocations"),
+		AuthMethods: authMethods, AssertionAlgs: assertionMethods, DPoPAlgs: []string{auth.ES256, auth.EdDSA, auth.RS256}, ServiceDocs: at("/docs"), Revocations: at("/v1/revocations"),
 	}
 }
 

@@ -54,12 +54,12 @@ func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, erro
 	access, err := s.deps.Tokens.Issue(ctx, token.Grant{
 		Subject: claims.Subject, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Actor: c.client.ID, NotAfter: claims.ExpiresAt,
 		SessionID: claims.SessionID, GrantID: claims.GrantID, Scope: scope, Audience: audience, Roles: claims.Roles, Epoch: claims.Epoch,
-		ACR: claims.ACR, AMR: claims.AMR, AuthTime: claims.AuthTime,
+		ACR: claims.ACR, AMR: claims.AMR, AuthTime: claims.AuthTime, Thumbprint: c.thumbprint,
 	})
 	if err != nil {
 		return tokenAnswer{}, err
 	}
-	answer := bearer(access, scope)
+	answer := clientAnswer(access, scope, c.thumbprint)
 	answer.IssuedType = typeAccessToken
 	return answer, nil
 }

@@ -19,7 +19,7 @@ func (s *Service) verifier(audience string) (*auth.Verifier, error) {
 	}
 	v, err := auth.New(auth.Config{
 		Issuer: s.deps.Issuer, Audience: audience, Keys: s.deps.Tokens, Revocations: s.deps.Sessions.Revocations(), Clock: s.deps.Clock,
-		Log: s.deps.Log,
+		Log: s.deps.Log, Proofs: s.deps.Proofs,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("verify for %s: %w", audience, err)
@@ -45,6 +45,8 @@ type introspection struct {
 	ACR       string   `json:"acr,omitempty"`
 	AMR       []string `json:"amr,omitempty"`
 	Roles     []string `json:"roles,omitempty"`
+
+	Confirmation *auth.Confirmation `json:"cnf,omitempty"`
 }
 
 // introspect says what an access token is worth to those who may know: the client that it was issued to, the services that it is for,
@@ -61,9 +63,12 @@ func (s *Service) introspect(ctx context.Context, c *call) (any, error) {
 		return introspection{}, nil
 	}
 	answer := introspection{
-		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: "Bearer", ExpiresAt: claims.ExpiresAt.Unix(),
+		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: scheme(claims.Confirmation.JKT), ExpiresAt: claims.ExpiresAt.Unix(),
 		IssuedAt: claims.IssuedAt.Unix(), Subject: claims.Subject, Audience: claims.Audience, Issuer: claims.Issuer, ID: claims.ID,
 		SessionID: claims.SessionID, ACR: claims.ACR, AMR: claims.AMR, Roles: claims.Roles,
+	}
+	if claims.Confirmation.JKT != "" {
+		answer.Confirmation = &claims.Confirmation
 	}
 	if !claims.AuthTime.IsZero() {
 		answer.AuthTime = claims.AuthTime.Unix()

@@ -10,6 +10,7 @@
 package oidc
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/sumunio/sumun/internal/fault"
@@ -31,6 +32,9 @@ var (
 	ErrAuthorizationPending = fault.New(fault.Malformed, "oidc.authorization_pending", "The person has not agreed yet.")
 	ErrSlowDown             = fault.New(fault.Malformed, "oidc.slow_down", "Ask less often: wait five seconds longer from now on.")
 	ErrExpiredToken         = fault.New(fault.Malformed, "oidc.expired_token", "The person did not agree in time. Begin anew.")
+	// What is wrong with a proof of a key (RFC 9449, section 5).
+	ErrInvalidDPoPProof = fault.New(fault.Malformed, "oidc.invalid_dpop_proof", "The DPoP proof is not valid.")
+	ErrUseDPoPNonce     = fault.New(fault.Malformed, "oidc.use_dpop_nonce", "Make a new DPoP proof with the nonce of DPoP-Nonce.")
 	// ErrInvalidTarget is of RFC 8707, section 2.
 	ErrInvalidTarget = fault.New(fault.Malformed, "oidc.invalid_target", "The client may not ask for tokens for this resource.")
 )
@@ -101,6 +105,8 @@ type Metadata struct {
 	// Resources are the audiences that it may ask tokens for (RFC 8707); the issuer itself where there is none.
 	Resources    []string `json:"sumun_resources,omitempty"`
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
+	// Keys are a JWK Set: those that the client signs its assertions with (private_key_jwt).
+	Keys json.RawMessage `json:"jwks,omitempty"`
 	// PostLogoutRedirectURIs are where people may be sent after they signed out (RP-Initiated Logout 1.0).
 	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris,omitempty"`
 	// BackchannelLogoutURI is told when a session ends (Back-Channel Logout 1.0).

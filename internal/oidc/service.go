@@ -13,15 +13,17 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/ratelimit"
+	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
 )
 
-// Deps are what a Service works with. All are required, except Metrics.
+// Deps are what a Service works with. All are required, except Proofs and Metrics.
 type Deps struct {
 	DB       *sqldb.DB
 	Sessions *session.Service
@@ -29,6 +31,8 @@ type Deps struct {
 	Tokens   *token.Service
 	Audit    *audit.Log
 	Limiter  ratelimit.Limiter
+	Replays  replay.Store
+	Proofs   *auth.Proofs // nil: tokens are bound to no keys
 	Issuer   string
 	Clock    func() time.Time
 	Log      *slog.Logger

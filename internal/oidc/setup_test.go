@@ -26,6 +26,7 @@ import (
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/ratelimit"
+	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -38,7 +39,7 @@ var cookies = httpd.Cookies{Secure: true}
 const issuer = "https://id.example.com"
 
 func migrations() []sqldb.Migrations {
-	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, session.Migrations, oidc.Migrations}
+	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, replay.Migrations, session.Migrations, oidc.Migrations}
 }
 
 // clock is what a test's nodes believe.
@@ -87,12 +88,15 @@ func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Confi
 	must(t, n.sessions.Load(t.Context()))
 	renderer, err := web.New(web.DefaultConfig())
 	must(t, err)
+	proofs, err := auth.NewProofs(auth.ProofConfig{PublicURLs: []string{issuer}, Clock: c.now})
+	must(t, err)
 	cfg := oidc.DefaultConfig()
 	for _, change := range configure {
 		change(&cfg)
 	}
 	n.Service, err = oidc.New(cfg, oidc.Deps{
-		DB: db, Sessions: n.sessions, People: n.people, Tokens: tokens, Audit: trail, Limiter: ratelimit.NewMemory(c.now), Issuer: issuer,
+		DB: db, Sessions: n.sessions, People: n.people, Tokens: tokens, Audit: trail, Limiter: ratelimit.NewMemory(c.now),
+		Replays: replay.NewSQL(db, c.now, log), Proofs: proofs, Issuer: issuer,
 		Clock: c.now, Log: log, Metrics: n.metrics,
 	})
 	must(t, err)

@@ -74,17 +74,17 @@ func (s *Service) clientCredentials(ctx context.Context, c *call) (tokenAnswer, 
 		return tokenAnswer{}, err
 	}
 	access, err := s.deps.Tokens.Issue(ctx, token.Grant{
-		Subject: c.client.ID, ClientID: c.client.ID, Scope: scope, Audience: audience, ClientEpoch: c.client.Epoch,
+		Subject: c.client.ID, ClientID: c.client.ID, Scope: scope, Audience: audience, ClientEpoch: c.client.Epoch, Thumbprint: c.thumbprint,
 	})
 	if err != nil {
 		return tokenAnswer{}, err
 	}
-	return bearer(access, scope), nil
+	return clientAnswer(access, scope, c.thumbprint), nil
 }
 
-func bearer(access token.Access, scope string) tokenAnswer {
+func clientAnswer(access token.Access, scope, thumbprint string) tokenAnswer {
 	return tokenAnswer{
-		AccessToken: access.Token, TokenType: "Bearer", ExpiresIn: int64(access.Lifetime / time.Second),
+		AccessToken: access.Token, TokenType: scheme(thumbprint), ExpiresIn: int64(access.Lifetime / time.Second),
 		Scope: strings.TrimSpace(scope),
 	}
 }

@@ -34,7 +34,7 @@ func (s *Service) Rotate(ctx context.Context, presented string, device Device) (
 	if err != nil {
 		return "", err
 	}
-	_, next, err := s.rotate(ctx, p, device)
+	_, next, err := s.rotate(ctx, p, "", device)
 	return next.encode(), err
 }
 
@@ -44,7 +44,7 @@ func (s *Service) Mark(ctx context.Context, presented string, device Device) (st
 	if err != nil {
 		return "", err
 	}
-	d, _, err := s.rotate(ctx, p, device)
+	d, _, err := s.rotate(ctx, p, "", device)
 	return string(d.outcome), err
 }
 

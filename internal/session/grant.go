@@ -19,6 +19,7 @@ type GrantStart struct {
 	Scope              string
 	Audience           []string
 	Device             Device
+	Thumbprint         string // of the key that the grant is bound to; none when empty
 }
 
 // Granting is a grant between the transaction that decided on it and its life. It is for one goroutine.
@@ -52,10 +53,13 @@ func (s *Service) BeginGrant(ctx context.Context, tx sqldb.Tx, start GrantStart)
 	}
 	o, err := newOpening(Start{
 		Subject: start.Subject, ClientID: start.ClientID, ClientEpoch: start.ClientEpoch, Confined: true, Scope: start.Scope, Audience: start.Audience,
-		Device: start.Device,
+		Device: start.Device, Thumbprint: start.Thumbprint,
 	}, key)
 	if err != nil {
 		return nil, fmt.Errorf("start grant: %w", err)
+	}
+	if err := s.checkStart(&o.start); err != nil {
+		return nil, err
 	}
 	o.id = id
 	g := &Granting{ID: o.grantID.String(), service: s, opening: o}

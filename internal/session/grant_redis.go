@@ -29,7 +29,8 @@ func (s *redisStore) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finis
 	}
 	return func(ctx context.Context) error {
 		answer, err := s.exec(ctx, grantScript, o.person.routing, number(o.person.seq), string(o.id[:]), string(o.grantID[:]),
-			encodeGrantTail(o.start), shorter(o.refresh.hash()), duration(s.cfg.Idle), number(o.person.epoch))
+			encodeGrantTail(o.start), shorter(o.refresh.hash()), duration(s.cfg.Idle), number(o.person.epoch),
+			encodeThumbprint(o.start.Thumbprint))
 		if err != nil {
 			return unavailable(err)
 		}

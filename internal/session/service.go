@@ -25,7 +25,7 @@ var files embed.FS
 // Migrations are the tables of this package.
 var Migrations = sqldb.Migrations{Name: "session", FS: files}
 
-// Deps are what a Service works with. All are required, except Redis, Wakes and Metrics.
+// Deps are what a Service works with. All are required, except Redis, Wakes, Proofs and Metrics.
 type Deps struct {
 	DB      *sqldb.DB
 	Redis   *redisdb.DB // where Config.Store asks for it
@@ -34,6 +34,7 @@ type Deps struct {
 	Audit   *audit.Log
 	Mail    *mail.Queue
 	Wakes   Wakes            // without it, other nodes are polled only
+	Proofs  *auth.Proofs     // without it, nobody proves a key
 	Clock   func() time.Time // for what is no decision about sessions: those go by the store's clock
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -66,7 +67,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	case cfg.Store != InSQL && deps.Redis != nil:
 		s.store = newRedisStore(c)
 	default:
-		s.store = sqlStore{c}
+		s.store = newSQLStore(c)
 	}
 	s.metrics = newMetrics(s.feed.age, func() int { return len(s.streams) })
 	if deps.Metrics != nil {

@@ -40,6 +40,9 @@ func (s *Service) begin(ctx context.Context, tx sqldb.Tx, start Start) (st *Star
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkStart(&o.start); err != nil {
+		return nil, err
+	}
 	done, err := s.store.start(ctx, tx, o)
 	if err != nil {
 		return nil, err
@@ -74,7 +77,7 @@ func (s *Service) firstTokens(ctx context.Context, o *opening) (Tokens, error) {
 	granted := token.Grant{
 		ID: pair, Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
 		SessionID: one.ID, GrantID: grantID(o.start.ClientID, o.grantID), ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime,
-		Roles: one.Roles, Epoch: one.Epoch, ClientEpoch: o.start.ClientEpoch,
+		Roles: one.Roles, Epoch: one.Epoch, ClientEpoch: o.start.ClientEpoch, Thumbprint: o.start.Thumbprint,
 	}
 	access, err := s.deps.Tokens.Issue(ctx, granted)
 	if err != nil {
@@ -82,7 +85,7 @@ func (s *Service) firstTokens(ctx context.Context, o *opening) (Tokens, error) {
 	}
 	return Tokens{
 		SessionID: one.ID, Access: access.Token, ExpiresIn: access.Lifetime,
-		Refresh: o.refresh.encode(), RefreshExpiresIn: one.ExpiresAt.Sub(one.CreatedAt), Granted: granted,
+		Refresh: o.refresh.encode(), RefreshExpiresIn: one.ExpiresAt.Sub(one.CreatedAt), Bound: o.start.Thumbprint != "", Granted: granted,
 	}, nil
 }
 

@@ -133,6 +133,8 @@ func (o *opening) admit(cfg Config, p person) (err error) {
 type rotation struct {
 	presented, next refreshToken
 	sealed          []byte // next, for the holder of presented
+	thumbprint      string // of the key whose proof came with it, or ""
+	mustBind        bool   // a grant of FirstParty that is bound to no key is worth nothing
 	device          Device
 	lost            outcome // what the predecessor is worth after the window
 	early           outcome // what the current token is worth before the age

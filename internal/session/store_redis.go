@@ -122,11 +122,12 @@ func (s *redisStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish
 
 // open brings a session to life whose transaction has committed.
 func (s *redisStore) open(ctx context.Context, o *opening) error {
-	var cookie, grant, hash, authTime string
+	var cookie, grant, hash, thumbprint, authTime string
 	if o.start.Page {
 		cookie = short(o.cookie.hash())
 	} else {
 		grant, hash = string(o.grantID[:]), shorter(o.refresh.hash())
+		thumbprint = encodeThumbprint(o.start.Thumbprint)
 	}
 	if !o.start.AuthTime.IsZero() {
 		authTime = micros(o.start.AuthTime)
@@ -135,6 +136,7 @@ func (s *redisStore) open(ctx context.Context, o *opening) error {
 		number(o.person.seq), encodeSubject(o.start.Subject), encodeWords(o.session.Roles), number(o.person.epoch),
 		string(o.id[:]), string(deviceClass(o.start.Device.UserAgent)), encodeSessionTail(o.start), encodeDevice(o.start.Device),
 		duration(s.cfg.Idle), duration(s.cfg.Lifetime), authTime, cookie, grant, encodeGrantTail(o.start), hash,
+		thumbprint,
 	}
 	for _, q := range s.cfg.quotas(o.start, o.session.Roles) {
 		args = append(args, q.encode()...)
@@ -161,7 +163,8 @@ func (s *redisStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	answer, err := s.exec(ctx, refreshScript, p.routing, string(p.session[:]), string(p.grant[:]), number(p.generation),
 		shorter(p.hash()), shorter(r.next.hash()), string(r.sealed), duration(s.cfg.Window), duration(s.cfg.Idle), string(r.lost),
 		string(r.early), duration(r.age),
-		encodeDevice(Device{UserAgent: cleanUserAgent(r.device.UserAgent), Address: r.device.Address}))
+		encodeDevice(Device{UserAgent: cleanUserAgent(r.device.UserAgent), Address: r.device.Address}),
+		encodeThumbprint(r.thumbprint), number(flag(r.mustBind)))
 	if err != nil {
 		return decision{}, err
 	}
@@ -192,6 +195,7 @@ func (d *decision) decode(p refreshToken, answer []string) (err error) {
 	}
 	d.current, d.sealed = []byte(answer[5]), []byte(answer[6])
 	d.lasts = time.Duration(parseNumber(answer[7])) * time.Microsecond
+	g.Thumbprint = decodeThumbprint(answer[8])
 	return nil
 }
 
@@ -373,5 +377,5 @@ func (s *redisStore) tasks() []task {
 func (s *redisStore) sweep(ctx context.Context) error {
 	before := sqldb.Micros(s.deps.Clock().Add(-keepIntent))
 	_, err := sqldb.Sweep(ctx, s.deps.DB, sweepIntents, before, sweepBatch)
-	return errors.Join(sqlStore{s.common}.sweep(ctx), err)
+	return errors.Join(sqlStore{common: s.common}.sweep(ctx), err)
 }

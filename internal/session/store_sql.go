@@ -11,7 +11,14 @@ import (
 )
 
 // sqlStore keeps sessions in SQL, next to everything else: the caller's transaction is all it needs.
-type sqlStore struct{ common }
+type sqlStore struct {
+	common
+	refreshes *sqldb.Gather[decision]
+}
+
+func newSQLStore(c common) sqlStore {
+	return sqlStore{c, sqldb.NewGather(c.deps.DB, scanDecision, rotateGrant)}
+}
 
 const (
 	insertSession = `INSERT INTO sessions (id, subject, label, user_agent, address, amr, acr, auth_time, created_at, last_used_at,
@@ -20,8 +27,8 @@ const (
 
 	insertGrant = `INSERT INTO session_grants (id, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr,
 			amr, issued_epoch, generation, current_hash, window_until, idle_expires_at, expires_at, refreshed_at, address, user_agent,
-			status, end_reason, ended_at, outcome, purge_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, 0, $12, 0, $13, $14, $15, $16, $17, 'live', '', 0, '', $18)`
+			status, end_reason, ended_at, outcome, purge_at, thumbprint)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $8, 0, $12, 0, $13, $14, $15, $16, $17, 'live', '', 0, '', $18, $19)`
 
 	setSubjectRoles = `UPDATE session_subjects SET roles = $1, epoch = $2 WHERE subject = $3`
 	setGrantRoles   = `UPDATE session_grants SET roles = $1, epoch = $2
@@ -109,7 +116,7 @@ func (s sqlStore) insertGrant(ctx context.Context, tx sqldb.Tx, o *opening) erro
 	_, err := tx.ExecContext(ctx, insertGrant, o.grantID.String(), one.ID, one.Subject, start.ClientID, start.Scope,
 		encodeList(start.Audience), *o.person.roles, one.Epoch, sqldb.Micros(one.AuthTime), one.ACR, encodeList(one.AMR),
 		o.refresh.hash(), sqldb.Micros(o.idle), sqldb.Micros(o.end), sqldb.Micros(o.now),
-		addressText(one.Device.Address), one.Device.UserAgent, purgeAt(o.idle))
+		addressText(one.Device.Address), one.Device.UserAgent, purgeAt(o.idle), start.Thumbprint)
 	return err
 }
 

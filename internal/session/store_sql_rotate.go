@@ -38,29 +38,40 @@ const rotateGrant = `UPDATE session_grants SET
 			SELECT c.now, CASE
 				WHEN status <> 'live' THEN 'ended'
 				WHEN idle_expires_at <= c.now OR expires_at <= c.now THEN 'expired'
-				WHEN current_hash = $3 AND refreshed_at > c.now - $9 AND issued_epoch = epoch THEN CAST($10 AS TEXT)
+				WHEN thumbprint <> '' AND thumbprint <> $9 THEN 'wrong_key'
+				WHEN thumbprint = '' AND CAST($10 AS BIGINT) = 1 AND client_id = 'sumun' THEN 'unbound'
+				WHEN current_hash = $3 AND refreshed_at > c.now - $11 AND issued_epoch = epoch THEN CAST($12 AS TEXT)
 				WHEN current_hash = $3 THEN 'rotated'
 				WHEN previous_hash = $3 AND window_until > c.now THEN 'repeated'
-				WHEN previous_hash = $3 THEN CAST($11 AS TEXT)
+				WHEN previous_hash = $3 THEN CAST($13 AS TEXT)
 				WHEN generation < $1 THEN 'ahead'
 				ELSE 'theft'
 			END AS outcome
-			FROM (SELECT COALESCE(CAST($12 AS BIGINT), (SELECT now FROM session_clock)) AS now) AS c
+			FROM (SELECT COALESCE(CAST($14 AS BIGINT), (SELECT now FROM session_clock)) AS now) AS c
 		) AS d
 	) AS v)
-	WHERE id = $13
+	WHERE id = $15
 	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
-		current_hash, successor_sealed, idle_expires_at - COALESCE(CAST($12 AS BIGINT), (SELECT now FROM session_clock))`
+		current_hash, successor_sealed, idle_expires_at - COALESCE(CAST($14 AS BIGINT), (SELECT now FROM session_clock)),
+		thumbprint`
 
 func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
-	d, err := sqldb.One(ctx, s.deps.DB.Writer(), scanDecision, rotateGrant, r.presented.generation, r.next.hash(),
+	grant := r.presented.grant.String()
+	d, err := s.refreshes.One(ctx, grant, r.presented.generation, r.next.hash(),
 		r.presented.hash(), r.sealed, s.cfg.Window.Microseconds(), addressText(r.device.Address),
-		cleanUserAgent(r.device.UserAgent), s.cfg.Idle.Microseconds(), r.age.Microseconds(), string(r.early), string(r.lost),
-		s.deps.told(), r.presented.grant.String())
+		cleanUserAgent(r.device.UserAgent), s.cfg.Idle.Microseconds(), r.thumbprint, flag(r.mustBind),
+		r.age.Microseconds(), string(r.early), string(r.lost), s.deps.told(), grant)
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return decision{}, errUnknown
 	}
 	return d, err
+}
+
+func flag(set bool) int64 {
+	if set {
+		return 1
+	}
+	return 0
 }
 
 func scanDecision(r sqldb.Row) (decision, error) {
@@ -71,7 +82,7 @@ func scanDecision(r sqldb.Row) (decision, error) {
 	)
 	g := &d.grant
 	err := r.Scan(&d.outcome, &d.reason, &g.SessionID, &g.Subject, &g.ClientID, &g.Scope, &audience, &roles, &g.Epoch, &authTime,
-		&g.ACR, &amr, &d.current, &d.sealed, &lasts)
+		&g.ACR, &amr, &d.current, &d.sealed, &lasts, &g.Thumbprint)
 	if err != nil {
 		return decision{}, err
 	}

@@ -20,6 +20,31 @@ func BenchmarkConditionalUpdate(b *testing.B) {
 	})
 }
 
+// BenchmarkGathered is the same for many callers at once, all of one row.
+func BenchmarkGathered(b *testing.B) {
+	sqldbtest.Each(b, counters, func(b *testing.B, db *sqldb.DB) {
+		g := sqldb.NewGather(db, scanInt64, addReturning)
+		for name, one := range map[string]func() error{
+			"together": func() error { _, err := g.One(b.Context(), "a", 1, "a"); return err },
+			"alone": func() error {
+				_, err := sqldb.One(b.Context(), db.Writer(), scanInt64, addReturning, 1, "a")
+				return err
+			},
+		} {
+			b.Run(name, func(b *testing.B) {
+				b.SetParallelism(32)
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						if err := one(); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			})
+		}
+	})
+}
+
 func BenchmarkRead(b *testing.B) {
 	sqldbtest.Each(b, counters, func(b *testing.B, db *sqldb.DB) {
 		for b.Loop() {

@@ -3,6 +3,7 @@ package sqldb_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,16 @@ func TestFrozenServer(t *testing.T) {
 					_, err := tx.ExecContext(ctx, add, 1, "a")
 					return err
 				})
+			},
+			"gathered statements": func(ctx context.Context) error {
+				add := gatherAdds(db)
+				errs := make([]error, 40)
+				var wg sync.WaitGroup
+				for i := range errs {
+					wg.Go(func() { _, errs[i] = add(ctx, 1, "a") })
+				}
+				wg.Wait()
+				return errors.Join(errs...)
 			},
 			"ping": db.Ping,
 		} {

@@ -245,6 +245,8 @@ type claims struct {
 	Epoch       int64            `json:"epoch"`
 	ClientEpoch int64            `json:"client_epoch,omitempty"`
 	Actor       *actor           `json:"act,omitempty"`
+
+	Confirmation *auth.Confirmation `json:"cnf,omitempty"`
 }
 
 // actor is who acts in the subject's name (RFC 8693 section 4.1).
@@ -320,6 +322,9 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 	}
 	if c.Roles == nil {
 		c.Roles = []string{}
+	}
+	if g.Thumbprint != "" {
+		c.Confirmation = &auth.Confirmation{JKT: g.Thumbprint}
 	}
 	if !g.AuthTime.IsZero() {
 		c.AuthTime = jwt.NewNumericDate(g.AuthTime)

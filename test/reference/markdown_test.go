@@ -260,8 +260,14 @@ func checkYAML(t *testing.T, where, text string, known map[string]bool) {
 			if !known[prefix+name] {
 				t.Errorf("%s: there is no key %s", where, prefix+name)
 			}
-			if inner, ok := value.(map[string]any); ok {
-				walk(prefix+name+".", inner)
+			list, ok := value.([]any)
+			if !ok {
+				list = []any{value}
+			}
+			for _, one := range list {
+				if inner, ok := one.(map[string]any); ok {
+					walk(prefix+name+".", inner)
+				}
 			}
 		}
 	}

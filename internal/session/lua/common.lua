@@ -11,6 +11,7 @@
 --                ended: E, I7 ended, until when this is kept; c8 session; the reason
 --   h<grant>     c12 hash of the current refresh token, c12 of the previous one
 --   n<grant>     the current refresh token, sealed for the holder of the previous one
+--   t<grant>     c32 thumbprint of the key that the grant is bound to; absent for none
 --   p<id>        a mark: T, I7 when, c16 session; client 0 device for a theft (the id is a grant's);
 --                L, I7 when for a session ended by the limit
 --
@@ -82,6 +83,7 @@ end
 local function drop_keys(h, grant)
   drop(h, 'h' .. short(grant))
   drop(h, 'n' .. short(grant))
+  drop(h, 't' .. short(grant))
 end
 
 -- end_grant replaces a live grant by the reason why it ended.
