@@ -40,7 +40,7 @@ func (s *redisStore) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finis
 		case "ended":
 			return Reason(answer[1]).ended()
 		case "unknown":
-			return ErrNotFound
+			return errUnknown
 		}
 		a := attachment{authTime: parseMicros(answer[1]), lasts: time.Duration(parseNumber(answer[3])) * time.Microsecond}
 		if a.acr, a.amr, err = decodeSessionTail(answer[2]); err != nil {

@@ -4,6 +4,7 @@ local seq, session, grant, tail, hash = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARG
 local idle, epoch, thumbprint = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 
 local h = all()
+if h.m then return {'unknown'} end
 if floors(h) > seq then return {'overtaken'} end
 local s = h['s' .. session]
 if not s then return {'unknown'} end
