@@ -75,13 +75,18 @@ func (m Metadata) check() error {
 	if !slices.Contains(authMethods, m.AuthMethod) {
 		refuse("token_endpoint_auth_method", "Must be one of "+strings.Join(authMethods, ", ")+".")
 	}
+	if _, err := parseClientKeys(m.Keys); m.AuthMethod == AuthPrivateKey && err != nil || m.AuthMethod != AuthPrivateKey && m.Keys != nil {
+		refuse("jwks", "private_key_jwt, and nothing else, needs a JWK Set of public keys: EC P-256, Ed25519, or RSA of 2048 bits and more.")
+	}
 	for _, g := range m.GrantTypes {
 		if !slices.Contains(grantTypes(), g) {
 			refuse("grant_types", "Must be among "+strings.Join(grantTypes(), ", ")+".")
 		}
 	}
-	if m.AuthMethod == AuthNone && slices.Contains(m.GrantTypes, GrantClientCredentials) {
-		refuse("grant_types", "client_credentials needs a client that can prove itself: not a public one.")
+	for _, g := range []string{GrantClientCredentials, GrantExchange} {
+		if m.AuthMethod == AuthNone && slices.Contains(m.GrantTypes, g) {
+			refuse("grant_types", g+" needs a client that can prove itself: not a public one.")
+		}
 	}
 	scopes := strings.Fields(m.Scope)
 	if len(scopes) > maxScopes || slices.ContainsFunc(scopes, func(s string) bool { return !validScope(s) }) {
@@ -97,6 +102,14 @@ func (m Metadata) check() error {
 	}
 	if slices.Contains(m.GrantTypes, GrantAuthorizationCode) && len(m.RedirectURIs) == 0 {
 		refuse("redirect_uris", "authorization_code needs at least one.")
+	}
+	for _, uri := range m.PostLogoutRedirectURIs {
+		if wrong := checkRedirect(uri); wrong != "" {
+			refuse("post_logout_redirect_uris", wrong)
+		}
+	}
+	if wrong := checkRedirect(m.BackchannelLogoutURI); m.BackchannelLogoutURI != "" && (wrong != "" || !strings.HasPrefix(m.BackchannelLogoutURI, "http")) {
+		refuse("backchannel_logout_uri", "Must be an https URI without a fragment.")
 	}
 	for _, resource := range m.Resources {
 		if !validResource(resource) {

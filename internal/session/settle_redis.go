@@ -107,8 +107,7 @@ func (s *redisStore) settleOne(ctx context.Context, subject string, m settlement
 		}
 		r := sessionRevocations([]string{m.theft.sessionID})[0]
 		if i.Kind == intendEndGrant {
-			r = auth.Revocation{Kind: auth.RevokeGrant,
-				ID: auth.RevocationHash(auth.RevokeGrant, auth.GrantID(m.theft.sessionID, m.theft.clientID))}
+			r = OfGrant(m.id.String())
 		}
 		revocations, err = s.feed.append(ctx, tx, r)
 		return err
