@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sumunio/sumun/internal/gateway/cache"
+	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 )
@@ -61,6 +62,7 @@ func (b *builder) stages(rc Route) []stage.Stage {
 		concurrency(rc),
 		idempotency.New(rc.Idempotency, idempotency.Deps{Store: b.deps.Repeats, Log: b.deps.Log}),
 		b.keep(rc),
+		compress.New(rc.Compress),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/gateway/cache"
+	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/keyring"
@@ -63,13 +64,14 @@ type Route struct {
 	Unlimited      bool           `yaml:"unlimited" doc:"Whether there is no limit, not even gateway.rate."`
 
 	Cache       cache.Config       `yaml:"cache" doc:"Answers that are kept and given again."`
+	Compress    compress.Config    `yaml:"compress" doc:"Answers that are made smaller."`
 	Idempotency idempotency.Config `yaml:"idempotency" doc:"Requests that a caller may repeat without them happening twice."`
 }
 
 // SetDefaults prepares a route to be read.
 func (r *Route) SetDefaults() {
 	r.Authentication, r.SecurityHeaders = Required, true
-	r.Cache, r.Idempotency = cache.DefaultConfig(), idempotency.DefaultConfig()
+	r.Cache, r.Compress, r.Idempotency = cache.DefaultConfig(), compress.DefaultConfig(), idempotency.DefaultConfig()
 }
 
 // hosts are the names of the route, "" for any.

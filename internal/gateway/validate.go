@@ -177,6 +177,11 @@ func (r Route) check(key string) error {
 	if r.Cache.Enabled && r.Cache.PerPerson && r.Authentication != Required && r.Authentication != Optional {
 		fail("cache.per_person", "nobody is known where authentication is %s; use required or optional", r.Authentication)
 	}
+	errs = append(errs, within(key+".compress", r.Compress.Validate()))
+	if r.Compress.Enabled && !r.Compress.WithSecrets && r.Authentication != Public {
+		fail("compress", "is enabled where authentication is %s: the size of answers can betray the secrets in them; "+
+			"leave it out, or set with_secrets after reading what it says", r.Authentication)
+	}
 	errs = append(errs, within(key+".idempotency", r.Idempotency.Validate()))
 	if r.Idempotency.Enabled() && r.Authentication != Required {
 		fail("idempotency", "keys belong to callers, and authentication %s lets in who has no name; use required", r.Authentication)

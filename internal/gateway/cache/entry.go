@@ -192,7 +192,7 @@ func codings(value string) string {
 
 // freshened returns the entry with the header of a 304 (RFC 9111, section 3.2), or nil where that is about another answer.
 func (s *keeper) freshened(e *entry, r *request, h http.Header, asked, now time.Time) *entry {
-	if tag := h.Get("Etag"); tag != "" && tag != e.header.Get("Etag") {
+	if tag := h.Get("Etag"); tag != "" && strings.TrimPrefix(tag, "W/") != strings.TrimPrefix(e.header.Get("Etag"), "W/") {
 		return nil
 	}
 	merged := http.Header{}
@@ -201,7 +201,14 @@ func (s *keeper) freshened(e *entry, r *request, h http.Header, asked, now time.
 	}
 	for name, values := range h {
 		switch name {
-		case "Content-Length", "Content-Encoding", "Content-Type", "Content-Range", "Cache-Status", "Set-Cookie":
+		case "Content-Length", "Content-Encoding", "Content-Type", "Content-Range", "Cache-Status", "Set-Cookie", "Etag":
+		case "Vary": // what the whole answer depended on, it still does
+			merged[name] = slices.Concat(e.header[name], values)
+			if old, ok := varyNames(e.header[name]); ok {
+				if now, ok := varyNames(values); ok && !slices.ContainsFunc(now, func(n string) bool { return !slices.Contains(old, n) }) {
+					merged[name] = e.header[name]
+				}
+			}
 		default:
 			merged[name] = slices.Clip(slices.Clone(values))
 		}
