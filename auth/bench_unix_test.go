@@ -3,6 +3,7 @@
 package auth_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -141,3 +142,32 @@ func BenchmarkWatch(b *testing.B) {
 		<-told
 	}
 }
+
+// A request with a token that is bound to a key, and its proof: the token's signature is remembered, the proof's is new.
+func BenchmarkVerifyBoundRequest(b *testing.B) {
+	for _, algorithm := range algorithms {
+		b.Run(algorithm, func(b *testing.B) {
+			prover := newProver(b, algorithm)
+			prover.Clock = time.Now
+			claims := fresh()
+			claims["cnf"] = map[string]any{"jkt": prover.Thumbprint()}
+			raw := token{claims: claims}.sign(b)
+			v := newVerifier(b, func(c *auth.Config) {
+				c.Clock = time.Now
+				c.Proofs = newProofs(b, func(p *auth.ProofConfig) { p.Replays, p.Clock = anew{}, time.Now })
+			})
+			r := request("GET", "/x", "DPoP "+raw, prove(b, prover, "GET", "https://api.example/x", raw, ""))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := v.VerifyRequest(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// anew takes every proof for new.
+type anew struct{}
+
+func (anew) Once(context.Context, string, time.Duration) (bool, error) { return true, nil }

@@ -36,6 +36,9 @@ type Claims struct {
 	Epoch int64
 	// ClientEpoch is the same for the client. Zero unless the client's privileges were ever withdrawn.
 	ClientEpoch int64
+
+	// Confirmation is what whoever presents the token must prove to have.
+	Confirmation Confirmation
 }
 
 // HasScope reports whether scope is one of those that the token was given.
@@ -68,6 +71,7 @@ func FromContext(ctx context.Context) *Claims {
 type payload struct {
 	claims    Claims
 	notBefore time.Time
+	confirmed bool // there is a claim cnf
 	foreign   foreign
 }
 
@@ -129,6 +133,9 @@ func (p *payload) member(name string, value json.RawMessage) error {
 		return json.Unmarshal(value, &c.Epoch)
 	case "client_epoch":
 		return json.Unmarshal(value, &c.ClientEpoch)
+	case "cnf":
+		p.confirmed = string(value) != "null"
+		return json.Unmarshal(value, &c.Confirmation)
 	}
 	return p.foreign.member(name, value)
 }
@@ -152,7 +159,8 @@ func (f *foreign) member(name string, value json.RawMessage) error {
 func (p *payload) complete() bool {
 	c := &p.claims
 	return c.Issuer != "" && c.Subject != "" && c.ClientID != "" && len(c.Audience) > 0 &&
-		!c.IssuedAt.IsZero() && !c.ExpiresAt.IsZero()
+		!c.IssuedAt.IsZero() && !c.ExpiresAt.IsZero() &&
+		(c.Confirmation.bound() || !p.confirmed) // bound to nothing that this package can see proved: for nobody
 }
 
 // words is a list of texts, or a single one (RFC 7519 section 4.1.3).

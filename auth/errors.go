@@ -19,6 +19,7 @@ type Error struct {
 	description string // printable ASCII without quote and backslash (RFC 6750 section 3)
 	maxAge      time.Duration
 	scope       string
+	dpop        bool // the challenge is one of the scheme DPoP
 	cause       error
 }
 
@@ -118,7 +119,7 @@ func Challenge(err error) (status int, header, code string) {
 	if e.status == http.StatusServiceUnavailable {
 		return e.status, "", e.code
 	}
-	header = `Bearer realm="sumun"`
+	header = e.scheme()
 	if e.oauth != "" {
 		header += `, error="` + e.oauth + `", error_description="` + e.description + `"`
 	}

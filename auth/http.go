@@ -10,40 +10,69 @@ import (
 // Token returns the bearer token of the Authorization header (RFC 6750 section 2.1): [ErrMissing] when there is none,
 // [ErrRequest] when there is more than one or it is not a token. Tokens in the address or the body are not looked at.
 func Token(r *http.Request) (string, error) {
-	token, err := credentials(r)
-	if err == nil && !isToken68(token) {
+	scheme, token, err := credentials(r)
+	switch {
+	case err != nil:
+		return "", err
+	case scheme != schemeBearer:
+		return "", ErrMissing
+	case !isToken68(token):
 		return "", ErrRequest
 	}
 	return token, err
 }
 
-// credentials returns what is sent as a bearer token, whatever it looks like.
-func credentials(r *http.Request) (string, error) {
+// The schemes of the Authorization header that carry an access token.
+const (
+	schemeBearer = "Bearer" // RFC 6750 section 2.1
+	schemeDPoP   = "DPoP"   // RFC 9449 section 7.1
+)
+
+// credentials returns what is sent as an access token, whatever it looks like, and its scheme. Other schemes carry none.
+func credentials(r *http.Request) (scheme, token string, err error) {
 	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
-		return "", ErrMissing
+		return "", "", ErrMissing
 	}
 	if len(headers) > 1 {
-		return "", ErrRequest
+		return "", "", ErrRequest
 	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return "", ErrMissing
+	name, token, _ := strings.Cut(headers[0], " ")
+	switch {
+	case strings.EqualFold(name, schemeBearer):
+		scheme = schemeBearer
+	case strings.EqualFold(name, schemeDPoP):
+		scheme = schemeDPoP
+	default:
+		return "", "", ErrMissing
 	}
-	return strings.Trim(token, " "), nil
+	return scheme, strings.Trim(token, " "), nil
 }
 
-// VerifyRequest is [Verifier.Verify] for the token of a request. What a request must bring besides the token is checked here.
+// VerifyRequest is [Verifier.Verify] for the token of a request, and for what a request must bring besides: a token that is
+// bound to a client's key comes in the scheme DPoP, with one proof of that key, and others do not (RFC 9449 section 7).
 func (v *Verifier) VerifyRequest(r *http.Request) (*Claims, error) {
-	token, err := credentials(r)
+	return v.VerifyRequestWith(r, v.cfg.Proofs)
+}
+
+// VerifyRequestWith is VerifyRequest with another judge of proofs. Where a request passes two parts of one process, each needs
+// its own, or the second finds the proof used.
+func (v *Verifier) VerifyRequestWith(r *http.Request, proofs *Proofs) (*Claims, error) {
+	scheme, token, err := credentials(r)
 	if err != nil {
 		return nil, err
 	}
-	claims, err := v.Verify(r.Context(), token)
+	claims, err := v.VerifyBound(r.Context(), token)
 	if err != nil && !isToken68(token) { // looked at last: a token that was verified before has the alphabet of one
 		return nil, ErrRequest
 	}
-	return claims, err
+	if err == nil {
+		err = checkBinding(r, scheme, token, claims, proofs)
+	}
+	if err != nil {
+		return nil, underScheme(scheme, err)
+	}
+	return claims, nil
 }
 
 // isToken68 reports whether s has the syntax of b64token (RFC 6750 section 2.1).
@@ -63,6 +92,9 @@ func isToken68(s string) bool {
 // Others get the status and challenge of RFC 6750 and a problem document (RFC 9457) with the permanent code.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if nonce := v.DPoPNonce(r); nonce != "" {
+			w.Header().Set("DPoP-Nonce", nonce)
+		}
 		claims, err := v.VerifyRequest(r)
 		if err != nil {
 			refuse(w, err)

@@ -31,6 +31,8 @@ type Config struct {
 	Audience string
 	// Algorithms narrows what is accepted. Nil: ES256, EdDSA and RS256.
 	Algorithms []string
+	// Proofs judges the proofs that come with tokens bound to a client's key. Nil: with the zero [ProofConfig].
+	Proofs *Proofs
 	// Leeway is how far the clocks may be apart. Zero: 60 seconds. At most 5 minutes.
 	Leeway time.Duration
 
@@ -161,6 +163,13 @@ func New(cfg Config) (*Verifier, error) {
 		}
 		v.cfg.Keys = keys
 	}
+	if cfg.Proofs == nil {
+		proofs, err := NewProofs(ProofConfig{Clock: cfg.Clock})
+		if err != nil {
+			return nil, err
+		}
+		v.cfg.Proofs = proofs
+	}
 	v.remote, _ = v.cfg.Keys.(*RemoteKeys)
 	if cfg.Credentials != nil {
 		feed, err := newFeed(&v.cfg)
@@ -177,7 +186,19 @@ func New(cfg Config) (*Verifier, error) {
 
 // Verify returns the claims of raw if it is a valid access token for this service at this moment, and otherwise an
 // [*Error]. It waits only while no keys are loaded, or when raw names a key that is not among them.
+//
+// A token that is bound to a client's key is [ErrBound]: whether it is the client who presents it shows in the request only,
+// which is for VerifyRequest to judge.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
+	claims, err := v.VerifyBound(ctx, raw)
+	if err == nil && claims.Confirmation.bound() {
+		return nil, ErrBound
+	}
+	return claims, err
+}
+
+// VerifyBound is Verify for whoever judges Confirmation by other means, or only tells others what a token says.
+func (v *Verifier) VerifyBound(ctx context.Context, raw string) (*Claims, error) {
 	now := v.cfg.Clock()
 	if known := v.cfg.Cache.Get(raw, now); known != nil && known.verifier == v && known.token == raw {
 		if err := v.stillGood(ctx, known, now); err != nil {

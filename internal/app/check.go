@@ -47,6 +47,7 @@ func check(ctx context.Context, cfg Config, sets []sqldb.Migrations) []finding {
 		add("redis", func(ctx context.Context) (string, error) { return checkRedis(ctx, cfg) })
 	}
 	if stores {
+		add("dpop", func(context.Context) (string, error) { return explainDPoP(cfg), nil })
 		add("pubsub", func(ctx context.Context) (string, error) { return checkBus(ctx, cfg) })
 	}
 	if stores && cfg.Mail.Transport == mail.TransportSMTP {

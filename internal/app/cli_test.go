@@ -49,7 +49,7 @@ func TestMisuse(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"", "serve", "migrate", "config", "config default", "config check", "user", "user add", "user list", "keys rotate", "keys reseal", "version"} {
+	for _, command := range []string{"", "serve", "migrate", "config", "config default", "config check", "user", "user add", "user list", "keys rotate", "keys reseal", "sessions move", "sessions status", "version"} {
 		r := run(t, "", append(strings.Fields(command), "--help")...)
 		if r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "Usage: sumun "+command) {
 			t.Errorf("%s --help ended with %d: %s%s", command, r.code, r.stderr, r.stdout)
@@ -111,6 +111,9 @@ func TestDefaultConfigIsAccepted(t *testing.T) {
 		"--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
 	if r.code != 0 || strings.Contains(r.stdout, "FAULT") {
 		t.Errorf("ended with %d:\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if want := "bound to the client's key when it proves one; proofs are for addresses under http"; !strings.Contains(r.stdout, want) {
+		t.Errorf("the check does not say %q:\n%s", want, r.stdout)
 	}
 	if _, err := os.Stat(filepath.Join(folder, "data")); !os.IsNotExist(err) {
 		t.Error("a check made the data folder")

@@ -19,6 +19,7 @@ import (
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/redisdb"
+	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
@@ -32,6 +33,7 @@ type foundation struct {
 	keyring *keyring.Keyring
 	redis   *redisdb.DB // nil without
 	limiter ratelimit.Limiter
+	replays replay.Store
 	bus     bus // nil where nothing is served
 	metrics *prometheus.Registry
 	closers []func() error // in the order in which they were opened
@@ -86,6 +88,7 @@ func connect(
 	if err := f.openRedis(ctx); err != nil {
 		return nil, err
 	}
+	f.openReplays()
 	return f, f.openLimiter(ctx)
 }
 

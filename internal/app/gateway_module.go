@@ -17,6 +17,7 @@ import (
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
+	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
 
@@ -70,8 +71,11 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 		e.deps.Repeats = idempotency.NewRedis(f.redis, "")
 	}
 	built := &unit{front: e.front, notes: e.notes, workers: []worker{{"gateway", e.run}, {"configuration file", e.follow}}}
+	if f.cfg.Gateway.ForwardAuth.Listen != "" {
+		built.workers = append(built.workers, worker{"forward-auth listener", e.answerProxies})
+	}
 	for _, u := range before {
-		e.deps.Verifier, e.deps.Render = u.verifier, u.pages.Fault
+		e.deps.Verifier, e.deps.Render = entryVerifier{u.verifier, u.entryProofs}, u.pages.Fault
 	}
 	if len(before) > 0 {
 		return built, nil
@@ -86,10 +90,39 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 	return built, e.watchVerifier()
 }
 
+// entryVerifier verifies what will be verified again further inside this process: it remembers proofs by itself.
+type entryVerifier struct {
+	*auth.Verifier
+	proofs *auth.Proofs
+}
+
+func (v entryVerifier) VerifyRequest(r *http.Request) (*auth.Claims, error) {
+	return v.VerifyRequestWith(r, v.proofs)
+}
+
+func (v entryVerifier) DPoPNonce(r *http.Request) string { return v.proofs.NonceFor(r) }
+
+// secure reports whether a client spoke TLS, with us or with a proxy that we trust.
+func secure(r *http.Request) bool { return httpd.Secure(r.Context()) }
+
 func (e *entrance) front(own http.Handler) (_ http.Handler, err error) {
 	e.deps.Identity = own
 	e.gateway, err = gateway.New(e.cfg.Gateway, e.deps)
 	return e.gateway, err
+}
+
+// answerProxies serves those who ask about requests that do not pass through here, until ctx ends.
+func (e *entrance) answerProxies(ctx context.Context) error {
+	cfg := e.cfg.HTTP
+	cfg.Listen, cfg.TLS = e.cfg.Gateway.ForwardAuth.Listen, httpd.TLS{}
+	s, err := httpd.NewServer(cfg, httpd.Edge(e.log, e.metrics, cfg)(e.gateway.Questions()), e.log)
+	if err != nil {
+		return err
+	}
+	if err := s.Listen(ctx); err != nil {
+		return fmt.Errorf("%w (gateway.forward_auth.listen)", err)
+	}
+	return s.Run(ctx)
 }
 
 func (e *entrance) run(ctx context.Context) error { return e.gateway.Run(ctx) }

@@ -27,6 +27,9 @@ func (e *entrance) remoteVerifier() (*auth.Verifier, error) {
 	if remote.Keys, err = auth.NewRemoteKeys(auth.RemoteConfig{URL: source + "/.well-known/jwks.json", Clock: e.clock}); err != nil {
 		return nil, fmt.Errorf("keys of the identity module: %w", err)
 	}
+	if remote.Proofs, err = auth.NewProofs(auth.ProofConfig{Secure: secure, Clock: e.clock}); err != nil {
+		return nil, err
+	}
 	secret := cfg.Feed.ClientSecret.Reveal()
 	if cfg.Feed.ClientID == "" {
 		e.log.Warn("revocations are not followed: gateway.feed.client_id is empty, so tokens live on after a sign-out until they expire")

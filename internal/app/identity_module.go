@@ -18,6 +18,7 @@ import (
 	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/oidc"
+	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
@@ -35,7 +36,7 @@ func identityModule() module {
 			}
 		},
 		migrations: []sqldb.Migrations{
-			audit.Migrations, mail.Migrations, token.Migrations, session.Migrations, identity.Migrations,
+			audit.Migrations, mail.Migrations, replay.Migrations, token.Migrations, session.Migrations, identity.Migrations,
 			oidc.Migrations,
 		},
 		build: func(f *foundation, _ []*unit) (*unit, error) {
@@ -76,8 +77,14 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	if s.tokens, err = newTokens(f); err != nil {
 		return nil, err
 	}
+	proofs, err := session.NewProofs(cfg.Sessions, f.keyring, auth.ProofConfig{
+		PublicURLs: []string{cfg.Issuer}, Replays: replay.Scoped(f.replays, "dpop"), Clock: f.clock,
+	})
+	if err != nil {
+		return nil, err
+	}
 	if s.sessions, err = session.New(cfg.Sessions, session.Deps{
-		DB: f.db, Redis: f.redis, Keyring: f.keyring, Tokens: s.tokens,
+		DB: f.db, Redis: f.redis, Keyring: f.keyring, Tokens: s.tokens, Proofs: proofs,
 		Audit: s.trail, Mail: s.queue, Wakes: f.bus, Clock: f.clock, Log: f.log, Metrics: f.metrics,
 	}); err != nil {
 		return nil, err
@@ -130,11 +137,14 @@ func (s *identityServices) newTransport(f *foundation) (mail.Transport, error) {
 
 // unit connects the services to the listeners. Its tokens are for Sumun itself: their audience is the issuer.
 func (s *identityServices) unit(f *foundation) (*unit, error) {
+	// Proofs are remembered by each node alone: a look-up for each request is what bound tokens must not cost either.
+	proofs, errOwn := session.NewProofs(f.cfg.Sessions, f.keyring, auth.ProofConfig{PublicURLs: []string{f.cfg.Issuer}, Clock: f.clock})
+	entryProofs, errEntry := session.NewProofs(f.cfg.Sessions, f.keyring, auth.ProofConfig{Secure: secure, Clock: f.clock})
 	verifier, err := auth.New(auth.Config{
-		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Clock: f.clock,
+		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Proofs: proofs, Clock: f.clock,
 		Age: s.sessions.RevocationsAge, MaxStale: f.cfg.Gateway.Staleness, Log: f.log,
 	})
-	if err != nil {
+	if err := errors.Join(errOwn, errEntry, err); err != nil {
 		return nil, errors.Join(err, s.policy.Close())
 	}
 	mailboxToken := ""
@@ -143,6 +153,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 	}
 	return &unit{
 		verifier:    verifier,
+		entryProofs: entryProofs,
 		pages:       s.pages,
 		crossOrigin: oidc.CrossOrigin(),
 		mount: func(mux *http.ServeMux, api huma.API) {
@@ -171,6 +182,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			{"audit trail", s.sweepTrail(f)},
 			{"clock", f.watchClock},
 			{"verifier", verifier.Run},
+			{"used proofs", f.runReplays},
 		},
 		notices: func(ctx context.Context, opsAddress string) ([]notice, error) {
 			return s.notices(ctx, opsAddress, mailboxToken)

@@ -20,7 +20,7 @@ const module = "github.com/sumunio/sumun/"
 // foundations know no domain. Every domain may import all of them.
 var foundations = []string{
 	"internal/fault", "internal/httpd", "internal/sqldb", "internal/redisdb", "internal/ratelimit", "internal/keyring",
-	"internal/audit", "internal/mail", "internal/pubsub",
+	"internal/audit", "internal/mail", "internal/pubsub", "internal/replay",
 }
 
 // mayImport is the design: who imports whom (ARCHITECTURE.md, "Who may import whom"). A new edge is a design decision: it
@@ -40,6 +40,7 @@ func mayImport() map[string][]string {
 		"internal/ratelimit": {"internal/fault", "internal/redisdb"},
 		"internal/keyring":   {"internal/fault", "internal/sqldb"},
 		"internal/pubsub":    {"internal/fault", "internal/redisdb", "internal/keyring"}, // keyring for Secret only
+		"internal/replay":    {"internal/fault", "internal/sqldb", "internal/redisdb"},
 		"internal/audit":     {"internal/fault", "internal/sqldb"},
 		"internal/mail":      {"internal/fault", "internal/sqldb", "internal/keyring"}, // keyring for Secret only
 

@@ -36,7 +36,9 @@ type unit struct {
 	mount    func(mux *http.ServeMux, api huma.API) // public routes
 	mountOps func(mux *http.ServeMux)               // operators' routes
 	verifier *auth.Verifier                         // for operations that declare security
-	pages    *web.Renderer
+	// entryProofs judges proofs for who stands before the unit and asks its verifier, too.
+	entryProofs *auth.Proofs
+	pages       *web.Renderer
 	// crossOrigin are the patterns that other origins may call with unsafe methods.
 	crossOrigin []string
 	load        func(ctx context.Context) error // what must be in memory before traffic is served

@@ -21,6 +21,10 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 	api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{bearer: {
 		Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The access_token of a sign-in or a refresh.",
 	}}
+	api.OpenAPI().Components.SecuritySchemes[dpop] = &huma.SecurityScheme{
+		Type: "http", Scheme: "DPoP", Description: "The access_token of a sign-in that was bound to a key, together with a header DPoP " +
+			"with a proof of that key for this request (RFC 9449).",
+	}
 	var own http.Handler // nil where no unit has routes
 	var render func(http.ResponseWriter, *http.Request, *fault.Fault)
 	var crossOrigin []string
@@ -33,6 +37,7 @@ func (n *node) newPublicRoutes() (http.Handler, error) {
 		u.mount(mux, api)
 		crossOrigin = append(crossOrigin, u.crossOrigin...)
 	}
+	offerDPoP(api.OpenAPI())
 	for _, u := range n.units {
 		if u.pages == nil || render != nil {
 			continue
@@ -84,6 +89,30 @@ func (n *node) newOpsRoutes() http.Handler {
 // bearer is the name that operations give the one security scheme.
 const bearer = "bearer"
 
+// dpop is the name of its alternative, for tokens that are bound to a key.
+const dpop = "dpop"
+
+// offerDPoP describes that whatever takes bearer tokens takes bound ones, too.
+func offerDPoP(document *huma.OpenAPI) {
+	for _, path := range document.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Patch, path.Delete} {
+			if op == nil {
+				continue
+			}
+			if _, takes := first(op.Security)[bearer]; takes {
+				op.Security = append(op.Security, map[string][]string{dpop: {}})
+			}
+		}
+	}
+}
+
+func first[T any](list []T) (v T) {
+	if len(list) > 0 {
+		v = list[0]
+	}
+	return v
+}
+
 // requireAccessToken lets a request through to an operation that declares security only with a valid access token, whose
 // claims the operation finds in its context. Operations without security are public: they get no claims, whatever was sent.
 func requireAccessToken(api huma.API, verifier *auth.Verifier) func(huma.Context, func(huma.Context)) {
@@ -93,6 +122,9 @@ func requireAccessToken(api huma.API, verifier *auth.Verifier) func(huma.Context
 			return
 		}
 		r, _ := humago.Unwrap(ctx)
+		if nonce := verifier.DPoPNonce(r); nonce != "" {
+			ctx.SetHeader("DPoP-Nonce", nonce)
+		}
 		claims, err := verified(r, verifier)
 		if err != nil {
 			httpd.Refuse(api, ctx, err)

@@ -17,6 +17,11 @@ func (b *builder) authenticate(rc Route) stage.Stage {
 	}
 	return func(next stage.Handler) stage.Handler {
 		return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
+			if rc.Authentication != ByUpstream { // which has nonces of its own
+				if nonce := b.deps.Verifier.DPoPNonce(r); nonce != "" {
+					w.Header().Set("DPoP-Nonce", nonce)
+				}
+			}
 			claims, err := b.deps.Verifier.VerifyRequest(r)
 			switch {
 			case err == nil:

@@ -306,6 +306,7 @@ func TestValidateFindsEverything(t *testing.T) {
 	text := err.Error()
 	for _, want := range []string{
 		"rate: 0", "staleness: 0s", `identity_url: "ftp://x"`, `strip_headers: "*"`, "upstreams[0].endpoints: empty", `upstreams[1].name: "a" is there twice`,
+		`upstreams[2].elsewhere: is set beside endpoints`, `forward_auth.listen: "nowhere"`,
 		`upstreams[1].endpoints[0].url: "http://x/path"`, `upstreams[0].fallback: there is no upstream "b"`, `upstreams[1].hash_by: "moon"`,
 		`upstreams[2].fallback: "c" leads back to itself`, "routes[0].authentication: public", `routes[1].paths: /a/b/{y} of "crossing"`,
 		`routes[2].name: "Bad Name"`, `routes[2].paths: "/x//y"`, `routes[2].hosts: "A.example:80"`, `routes[2].methods: "get"`, `routes[2].methods: "TRACE"`,

@@ -28,6 +28,8 @@ import (
 type tokens map[string]*auth.Claims
 
 // VerifyRequest implements gateway.Verifier.
+func (tokens) DPoPNonce(*http.Request) string { return "" }
+
 func (ts tokens) VerifyRequest(r *http.Request) (*auth.Claims, error) {
 	token, err := auth.Token(r)
 	if err != nil {

@@ -132,6 +132,7 @@ type tokenInput struct {
 
 type signInInput struct {
 	Cookie string `header:"Cookie" hidden:"true"`
+	DPoP   string `header:"DPoP" doc:"A proof of the client's key (RFC 9449), to bind the tokens to it."`
 	Body   struct {
 		Identifier  string `json:"identifier" maxLength:"254" doc:"Address or user name."`
 		Password    string `json:"password" maxLength:"1024"`
@@ -211,7 +212,9 @@ func (s *Service) MountAPI(humaAPI huma.API, cookies httpd.Cookies) {
 		"Ask for a link to choose a new password"), a.postRecovery)
 	huma.Register(humaAPI, operation(users, "POST", "/v1/recoveries/confirmations", "reset-password", 204,
 		"Choose a new password with the mailed link"), a.postReset)
-	huma.Register(humaAPI, operation(sessions, "POST", "/v1/sessions", "sign-in", 201, "Sign in"), a.postSession)
+	signIn := operation(sessions, "POST", "/v1/sessions", "sign-in", 201, "Sign in")
+	signIn.Middlewares = huma.Middlewares{s.deps.Sessions.TakeProof(humaAPI)}
+	huma.Register(humaAPI, signIn, a.postSession)
 }
 
 func (s api) postUser(ctx context.Context, in *emailInput) (*struct{}, error) {
@@ -314,7 +317,8 @@ func (s api) postSession(ctx context.Context, in *signInInput) (*signInOutput, e
 		deviceToken = cookieValue(in.Cookie, s.cookies.Device())
 	}
 	signed, err := s.SignIn(ctx, SignIn{
-		Identifier: in.Body.Identifier, Password: in.Body.Password, DeviceToken: deviceToken, Origin: origin(ctx),
+		Identifier: in.Body.Identifier, Password: in.Body.Password, DeviceToken: deviceToken, Thumbprint: session.Thumbprint(ctx),
+		Origin: origin(ctx),
 	})
 	if err != nil {
 		return nil, err

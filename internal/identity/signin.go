@@ -20,6 +20,7 @@ import (
 type SignIn struct {
 	Identifier, Password string
 	DeviceToken          string          // of an earlier sign-in from this device, or ""
+	Thumbprint           string          // of the key that the tokens are to be bound to, or ""
 	Browser              bool            // a page session with a cookie instead of tokens
 	Replaces             session.Session // the page session that this browser had, ended by success; zero: none
 	Origin               audit.Origin
@@ -235,7 +236,8 @@ func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
 			return err
 		}
 		return s.record(ctx, tx, e.account.ID, "session.started", e.in.Origin,
-			map[string]string{"session": starting.Session.ID, "new_device": strconv.FormatBool(!e.knownDevice)})
+			map[string]string{"session": starting.Session.ID, "new_device": strconv.FormatBool(!e.knownDevice),
+				"bound": strconv.FormatBool(starting.Bound())})
 	})
 	if err != nil {
 		return SignedIn{}, err
@@ -336,6 +338,7 @@ func (s *Service) newSession(e entry) session.Start {
 	return session.Start{
 		Subject: e.account.ID, Page: e.in.Browser, ClientID: session.FirstParty, Roles: e.account.Roles,
 		ACR: passwordACR, AMR: passwordAMR(), AuthTime: s.deps.Clock(), Device: device(e.in.Origin),
+		Thumbprint: e.in.Thumbprint,
 	}
 }
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"net/netip"
@@ -21,6 +22,18 @@ var errDamaged = errors.New("a session in Redis is damaged")
 type hash map[string]string
 
 const timeSize = 7
+
+// How much is kept of hashes, bytes.
+const (
+	cookieHash = 16
+	tokenHash  = 12
+)
+
+func appendTime(b []byte, t time.Time) []byte {
+	var wide [8]byte
+	binary.BigEndian.PutUint64(wide[:], uint64(sqldb.Micros(t)))
+	return append(b, wide[1:]...)
+}
 
 func timeAt(s string, at int) time.Time {
 	var wide [8]byte
@@ -78,6 +91,17 @@ func decodeGrantTail(tail string) (client, scope string, audience []string, err 
 	audience, err = decodeWords(parts[2])
 	return decodeClient(parts[0]), parts[1], audience, err
 }
+
+// encodeThumbprint writes a thumbprint as the hash that it is; "" is "".
+func encodeThumbprint(text string) string {
+	hash, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return text // which no hash can equal; a start never has one
+	}
+	return string(hash)
+}
+
+func decodeThumbprint(hash string) string { return base64.RawURLEncoding.EncodeToString([]byte(hash)) }
 
 // encodeClient keeps the commonest client short.
 func encodeClient(id string) string {

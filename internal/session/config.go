@@ -38,7 +38,26 @@ const (
 	PairingRequired Pairing = "required"
 )
 
-// Store says where sessions are kept. The choice is for good: sessions do not move.
+// DPoP says whether a sign-in over the API binds its tokens to a key of the client (RFC 9449). What is bound stays bound.
+type DPoP string
+
+// The policies.
+const (
+	DPoPOff      DPoP = "off"
+	DPoPOptional DPoP = "optional" // when the client proves a key
+	DPoPRequired DPoP = "required"
+)
+
+// DPoPNonce says which proofs must carry a nonce of ours.
+type DPoPNonce string
+
+// The policies.
+const (
+	NonceOptional DPoPNonce = "optional" // those that were made at a wrong time by the client's clock
+	NonceRequired DPoPNonce = "required" // all
+)
+
+// Store says where sessions are kept. Service.Move moves them.
 type Store string
 
 // The stores.
@@ -50,7 +69,7 @@ const (
 
 // Config holds what operators decide about sessions.
 type Config struct {
-	Store      Store         `yaml:"store" doc:"Where sessions are kept: sql, redis, or auto: redis where there is one. Who changes it signs everybody out."`
+	Store      Store         `yaml:"store" doc:"Where the sessions of new people are kept: sql, redis, or auto: redis where there is one. Whoever has sessions keeps them where they are; sumun sessions move moves them, and from then on says for new people as well."`
 	Idle       time.Duration `yaml:"idle" doc:"A session that is not used for so long ends."`
 	Lifetime   time.Duration `yaml:"lifetime" doc:"A session ends after so long, used or not."`
 	Window     time.Duration `yaml:"window" doc:"For so long after a refresh, its token gets the same successor again."`
@@ -58,6 +77,9 @@ type Config struct {
 
 	EarlyRefresh EarlyRefresh `yaml:"early_refresh" doc:"A refresh in the first half of the access token's lifetime is allowed (allow), refused until later (reject), or counts as theft (revoke). One that follows a change of roles is always allowed."`
 	Pairing      Pairing      `yaml:"pairing" doc:"required: a refresh must bring the access token that came with its refresh token, expired or not, as a bearer token or in access_token, so that a refresh token alone is worth nothing. Sessions from before must sign in again. off: not."`
+
+	DPoP      DPoP      `yaml:"dpop" doc:"Whether a sign-in over the API binds its tokens to a key that the client proves to have (DPoP, RFC 9449), so that whoever steals them cannot use them: optional: when it sends a proof; required: it must, and sessions from before must sign in again; off: never. Sessions that are bound stay bound."`
+	DPoPNonce DPoPNonce `yaml:"dpop_nonce" doc:"required: every DPoP proof must carry a nonce of ours, which costs clients a second request now and then and keeps proofs from being made in advance. optional: only proofs of clients whose clock is more than a minute off."`
 
 	Limit int `yaml:"limit" doc:"Live sessions per person."`
 
@@ -80,6 +102,9 @@ func DefaultConfig() Config {
 
 		EarlyRefresh: EarlyAllow,
 		Pairing:      PairingOff,
+
+		DPoP:      DPoPOptional,
+		DPoPNonce: NonceOptional,
 
 		Limit:    100,
 		WhenFull: EvictOldest,
@@ -115,6 +140,12 @@ func (c Config) Validate() error {
 	}
 	if c.Pairing != PairingOff && c.Pairing != PairingRequired {
 		errs = append(errs, fmt.Errorf("pairing: %q is unknown; use %q or %q", c.Pairing, PairingOff, PairingRequired))
+	}
+	if c.DPoP != DPoPOff && c.DPoP != DPoPOptional && c.DPoP != DPoPRequired {
+		errs = append(errs, fmt.Errorf("dpop: %q is unknown; use %q, %q or %q", c.DPoP, DPoPOff, DPoPOptional, DPoPRequired))
+	}
+	if c.DPoPNonce != NonceOptional && c.DPoPNonce != NonceRequired {
+		errs = append(errs, fmt.Errorf("dpop_nonce: %q is unknown; use %q or %q", c.DPoPNonce, NonceOptional, NonceRequired))
 	}
 	if c.FeedStreams < 1 || c.FeedStreams > maxFeedStreams {
 		errs = append(errs, fmt.Errorf("feed_streams: %d is not between 1 and %d; use a value such as 1000", c.FeedStreams, maxFeedStreams))

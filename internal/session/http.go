@@ -18,7 +18,7 @@ import (
 type TokenAnswer struct {
 	SessionID        string `json:"session_id"`
 	AccessToken      string `json:"access_token"`
-	TokenType        string `json:"token_type" enum:"Bearer"`
+	TokenType        string `json:"token_type" enum:"Bearer,DPoP" doc:"The scheme to send the access token in. DPoP: with a proof of the key that the tokens are bound to."`
 	ExpiresIn        int64  `json:"expires_in" doc:"Seconds until the access token expires. Refresh at two thirds of it."`
 	RefreshToken     string `json:"refresh_token,omitempty" doc:"For the next refresh, and only for that one. Absent where it comes in a cookie."`
 	RefreshExpiresIn int64  `json:"refresh_expires_in" doc:"Seconds until the refresh token expires if it is not used."`
@@ -27,14 +27,19 @@ type TokenAnswer struct {
 
 // NewTokenAnswer writes tokens as they go over the wire, the refresh token in the body.
 func NewTokenAnswer(t Tokens) TokenAnswer {
+	scheme := "Bearer"
+	if t.Bound {
+		scheme = "DPoP"
+	}
 	return TokenAnswer{
-		SessionID: t.SessionID, AccessToken: t.Access, TokenType: "Bearer", ExpiresIn: int64(t.ExpiresIn / time.Second),
+		SessionID: t.SessionID, AccessToken: t.Access, TokenType: scheme, ExpiresIn: int64(t.ExpiresIn / time.Second),
 		RefreshToken: t.Refresh, RefreshExpiresIn: int64(t.RefreshExpiresIn / time.Second),
 	}
 }
 
 type refreshInput struct {
 	Authorization string `header:"Authorization" doc:"The access token that came with the refresh token, where that is required (sessions.pairing); it may have expired."`
+	DPoP          string `header:"DPoP" doc:"A proof of the client's key (RFC 9449). Needed where the session is bound to one."`
 	Body          *struct {
 		RefreshToken string `json:"refresh_token,omitempty" maxLength:"256" doc:"Absent where it comes in a cookie."`
 		AccessToken  string `json:"access_token,omitempty" maxLength:"16384" doc:"The same as in Authorization, for clients that cannot set it."`
@@ -100,6 +105,7 @@ func (s *Service) MountAPI(humaAPI huma.API, cookies httpd.Cookies) {
 	}
 	refresh := op(http.MethodPost, "/v1/sessions/refresh", "refresh-session", "Exchange a refresh token for new tokens", http.StatusOK)
 	refresh.Security = nil // the refresh token is the proof
+	refresh.Middlewares = append(refresh.Middlewares, s.takeProof(humaAPI, false))
 	huma.Register(humaAPI, refresh, h.refresh)
 	huma.Register(humaAPI, op(http.MethodGet, "/v1/sessions", "list-sessions", "List one's sessions", http.StatusOK), h.list)
 	huma.Register(humaAPI, op(http.MethodGet, "/v1/sessions/{id}", "get-session", "Get one of one's sessions", http.StatusOK), h.get)
@@ -120,14 +126,14 @@ func (h *api) refresh(ctx context.Context, in *refreshInput) (*refreshOutput, er
 	if presented == "" {
 		return nil, ErrInvalidGrant.With("The request carries no refresh token, in the body or in a cookie.")
 	}
-	access := ""
-	if scheme, token, _ := strings.Cut(in.Authorization, " "); strings.EqualFold(scheme, "Bearer") {
-		access = token
+	with := Evidence{Thumbprint: Thumbprint(ctx)}
+	if scheme, token, _ := strings.Cut(in.Authorization, " "); strings.EqualFold(scheme, "Bearer") || strings.EqualFold(scheme, "DPoP") {
+		with.Access = token
 	}
 	if in.Body != nil && in.Body.AccessToken != "" {
-		access = in.Body.AccessToken
+		with.Access = in.Body.AccessToken
 	}
-	tokens, err := h.sessions.RefreshPaired(ctx, presented, access, NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
+	tokens, err := h.sessions.RefreshWith(ctx, presented, with, NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
 	if err != nil {
 		// An outage takes nothing from the browser; only what will never work again goes.
 		if byCookie && (errors.Is(err, ErrInvalidGrant) || errors.Is(err, ErrEnded)) {

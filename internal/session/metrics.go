@@ -17,7 +17,7 @@ func newMetrics(feedAge func() time.Duration, streams func() int) metrics {
 	return metrics{
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sumun_session_refreshes_total",
-			Help: "Refresh tokens presented, by outcome: rotated, repeated, reissued, ahead, ended, expired, theft, early, unpaired, invalid, unknown, unavailable, abandoned.",
+			Help: "Refresh tokens presented, by outcome: rotated, repeated, reissued, ahead, ended, expired, theft, early, unpaired, unproved, wrong_key, unbound, invalid, unknown, unavailable, abandoned.",
 		}, []string{"outcome"}),
 		feedAge: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "sumun_session_feed_age_seconds",

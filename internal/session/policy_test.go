@@ -85,22 +85,22 @@ func testPairing(t *testing.T, p *place) {
 	before := n.dump(t)
 	forged := base64.RawURLEncoding.EncodeToString([]byte(`{"jti":"` + first.Refresh + `"}`))
 	for _, access := range []string{"", "x", "..", theirs.Access, first.Refresh, "e30." + forged + ".e30", strings.Repeat("a.", 1<<16)} {
-		if _, err := n.RefreshPaired(t.Context(), first.Refresh, access, laptop); !errors.Is(err, session.ErrUnpaired) {
+		if _, err := n.RefreshWith(t.Context(), first.Refresh, session.Evidence{Access: access}, laptop); !errors.Is(err, session.ErrUnpaired) {
 			t.Errorf("with %.20q: %v, want %v", access, err, session.ErrUnpaired)
 		}
 	}
 	if n.dump(t) != before {
 		t.Error("a refresh without its access token changed something")
 	}
-	second, err := n.RefreshPaired(t.Context(), first.Refresh, first.Access, laptop)
+	second, err := n.RefreshWith(t.Context(), first.Refresh, session.Evidence{Access: first.Access}, laptop)
 	must(t, err)
-	again, err := n.RefreshPaired(t.Context(), first.Refresh, first.Access, laptop)
+	again, err := n.RefreshWith(t.Context(), first.Refresh, session.Evidence{Access: first.Access}, laptop)
 	must(t, err)
-	if _, err := n.RefreshPaired(t.Context(), second.Refresh, first.Access, laptop); !errors.Is(err, session.ErrUnpaired) {
+	if _, err := n.RefreshWith(t.Context(), second.Refresh, session.Evidence{Access: first.Access}, laptop); !errors.Is(err, session.ErrUnpaired) {
 		t.Errorf("with the access token before: %v, want %v", err, session.ErrUnpaired)
 	}
 	n.claims(t, again.Access)
-	_, err = n.RefreshPaired(t.Context(), second.Refresh, again.Access, laptop)
+	_, err = n.RefreshWith(t.Context(), second.Refresh, session.Evidence{Access: again.Access}, laptop)
 	must(t, err)
 }
 

@@ -23,13 +23,16 @@ const (
 	wasAhead    outcome = "ahead"
 	wasTheft    outcome = "theft"
 	wasEarly    outcome = "early"
+	wasWrongKey outcome = "wrong_key" // its key is another one
+	wasUnbound  outcome = "unbound"   // it is bound to none, and has to be
 )
 
 // The outcomes that need no store, or had none.
 const (
 	wasInvalid     outcome = "invalid" // not a token of ours
 	wasUnpaired    outcome = "unpaired"
-	wasUnknown     outcome = "unknown" // the grant has been forgotten
+	wasUnproved    outcome = "unproved" // wrong_key, without any
+	wasUnknown     outcome = "unknown"  // the grant has been forgotten
 	wasUnavailable outcome = "unavailable"
 	wasAbandoned   outcome = "abandoned" // the client went away meanwhile
 )
@@ -43,6 +46,8 @@ const refreshTimeout = 5 * time.Second
 //
 //	the grant has ended                        ErrEnded with the reason
 //	it has expired                             ErrInvalidGrant
+//	it is bound to a key (DPoP, RFC 9449)      and the evidence has no proof: ErrProofRequired; one of another key: ErrWrongKey
+//	it is bound to none, DPoPRequired          ErrUnbound
 //	H(P) is current, the access token is new   policy EarlyAllow: as below; EarlyReject: ErrTooEarly; EarlyRevoke: theft
 //	H(P) is current                            rotated: previous = H(P), current = H(N), generation = p+1; N is kept, sealed
 //	                                           for the holder of P, while the window is open
@@ -58,14 +63,20 @@ const refreshTimeout = 5 * time.Second
 // While the store cannot be reached, or does not answer within refreshTimeout, the answer is ErrUnavailable and the token
 // stays good.
 func (s *Service) Refresh(ctx context.Context, presented string, device Device) (Tokens, error) {
-	return s.RefreshPaired(ctx, presented, "", device)
+	return s.RefreshWith(ctx, presented, Evidence{}, device)
 }
 
-// RefreshPaired is Refresh with the access token that was issued with the refresh token.
-func (s *Service) RefreshPaired(ctx context.Context, presented, access string, device Device) (Tokens, error) {
+// Evidence is what comes with a refresh token to show that its client presents it.
+type Evidence struct {
+	Access     string // the access token that was issued with it
+	Thumbprint string // of the key whose proof came with it
+}
+
+// RefreshWith is Refresh with evidence. The access token is bound to the key, also where the grant is not (RFC 9449 section 5).
+func (s *Service) RefreshWith(ctx context.Context, presented string, with Evidence, device Device) (Tokens, error) {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	tokens, result, err := s.refresh(ctx, presented, access, device)
+	tokens, result, err := s.refresh(ctx, presented, with, device)
 	if abandoned(err) {
 		result = wasAbandoned
 	}
@@ -73,7 +84,7 @@ func (s *Service) RefreshPaired(ctx context.Context, presented, access string, d
 	return tokens, err
 }
 
-func (s *Service) refresh(ctx context.Context, presented, access string, device Device) (Tokens, outcome, error) {
+func (s *Service) refresh(ctx context.Context, presented string, with Evidence, device Device) (Tokens, outcome, error) {
 	p, err := s.verify(ctx, presented)
 	if errors.Is(err, errNotOurs) {
 		return Tokens{}, wasInvalid, ErrInvalidGrant.Wrap(err)
@@ -81,12 +92,12 @@ func (s *Service) refresh(ctx context.Context, presented, access string, device 
 	if err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
-	if err := s.checkPair(ctx, p, access); errors.Is(err, ErrUnpaired) {
+	if err := s.checkPair(ctx, p, with.Access); errors.Is(err, ErrUnpaired) {
 		return Tokens{}, wasUnpaired, err
 	} else if err != nil {
 		return Tokens{}, wasUnavailable, err
 	}
-	d, next, err := s.rotate(ctx, p, device)
+	d, next, err := s.rotate(ctx, p, with.Thumbprint, device)
 	switch {
 	case errors.Is(err, errUnknown):
 		return Tokens{}, wasUnknown, ErrInvalidGrant.Wrap(err)
@@ -94,7 +105,7 @@ func (s *Service) refresh(ctx context.Context, presented, access string, device 
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
 	if d.unsettled {
-		s.drawConsequences(ctx, mark{p.routing, p.grant, d.grant.Subject})
+		s.drawConsequences(ctx, mark{p.routing, p.grant, grantAlias(p.session, p.grant), d.grant.Subject})
 	}
 	switch d.outcome {
 	case wasEnded:
@@ -103,6 +114,13 @@ func (s *Service) refresh(ctx context.Context, presented, access string, device 
 		return Tokens{}, d.outcome, ErrInvalidGrant
 	case wasEarly:
 		return Tokens{}, d.outcome, ErrTooEarly.After(s.deps.Tokens.Lifetime() / 2)
+	case wasWrongKey:
+		if with.Thumbprint == "" {
+			return Tokens{}, wasUnproved, ErrProofRequired
+		}
+		return Tokens{}, d.outcome, ErrWrongKey
+	case wasUnbound:
+		return Tokens{}, d.outcome, ErrUnbound
 	case wasTheft:
 		return Tokens{}, d.outcome, d.reason.ended()
 	case wasRepeated:
@@ -116,13 +134,16 @@ func (s *Service) refresh(ctx context.Context, presented, access string, device 
 	if d.grant.ID, err = s.paired(ctx, next); err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
+	if d.grant.Thumbprint == "" && s.cfg.DPoP != DPoPOff {
+		d.grant.Thumbprint = with.Thumbprint
+	}
 	issued, err := s.deps.Tokens.Issue(ctx, d.grant)
 	if err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
 	return Tokens{
 		SessionID: d.grant.SessionID, Access: issued.Token, ExpiresIn: issued.Lifetime,
-		Refresh: next.encode(), RefreshExpiresIn: d.lasts,
+		Refresh: next.encode(), RefreshExpiresIn: d.lasts, Bound: d.grant.Thumbprint != "",
 	}, d.outcome, nil
 }
 
@@ -160,12 +181,15 @@ func (s *Service) repeat(ctx context.Context, p refreshToken, d decision) (refre
 }
 
 // rotate makes a successor and lets the store decide whether it becomes one. A grant that is not there is errUnknown.
-func (s *Service) rotate(ctx context.Context, p refreshToken, device Device) (decision, refreshToken, error) {
+func (s *Service) rotate(ctx context.Context, p refreshToken, thumbprint string, device Device) (decision, refreshToken, error) {
 	key, err := s.deps.Keyring.Current(ctx, MACPurpose)
 	if err != nil {
 		return decision{}, refreshToken{}, err
 	}
-	r := rotation{presented: p, next: p.next(key.ID, key.Secret), device: device, lost: wasReissued, early: wasRotated}
+	r := rotation{
+		presented: p, next: p.next(key.ID, key.Secret), thumbprint: thumbprint, mustBind: s.cfg.DPoP == DPoPRequired,
+		device: device, lost: wasReissued, early: wasRotated,
+	}
 	if r.sealed, err = p.seal(r.next); err != nil {
 		return decision{}, refreshToken{}, err
 	}

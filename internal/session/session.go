@@ -7,8 +7,8 @@
 //
 // It promises that a refresh token has exactly one successor, however many requests present it and whichever node they
 // reach; that a session which has ended is refused by this node before End returns, and by every other node within one
-// poll of the feed; that a stranger who knows a session's id can change nothing; and that an outage of the store signs
-// nobody out.
+// poll of the feed; that a stranger who knows a session's id can change nothing; that an outage of the store signs
+// nobody out; and that sessions move between SQL and Redis while they are in use, each in one of them at any instant.
 //
 // It refuses to know who people are: subjects are opaque, and roles are what the caller says they are.
 package session
@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
 )
 
@@ -52,6 +53,15 @@ var (
 	ErrTooEarly = fault.New(fault.RateLimited, "session.too_early", "It is too early to refresh. Use the access token for now.")
 	// ErrUnpaired answers a refresh token without its access token, where the policy asks for that.
 	ErrUnpaired = fault.New(fault.Unauthenticated, "session.unpaired", "The refresh token must come with the access token that was issued with it.")
+	// ErrProofRequired answers a sign-in or refresh that must prove a key and does not try to.
+	ErrProofRequired = fault.New(fault.Unauthenticated, "session.proof_required", "A DPoP proof of the client's key is needed.").
+				Challenge(auth.DPoPChallenge() + `, error="invalid_dpop_proof"`)
+	// ErrWrongKey answers a refresh that proves another key than the one its tokens are bound to.
+	ErrWrongKey = fault.New(fault.Unauthenticated, "session.wrong_key", "The DPoP proof is of another key than the one the session is bound to.").
+			Challenge(auth.DPoPChallenge() + `, error="invalid_token"`)
+	// ErrUnbound answers a refresh of a session that is bound to no key, where that is required by now.
+	ErrUnbound = fault.New(fault.Unauthenticated, "session.unbound", "The session is bound to no key, which is required by now. Sign in again, with a DPoP proof.").
+			Challenge(auth.DPoPChallenge())
 	// ErrFeedForbidden answers who asks for the revocation feed and is no service that may have it.
 	ErrFeedForbidden = fault.New(fault.Forbidden, "session.feed_forbidden", "The revocation feed is for services: ask with a token of client_credentials whose scope has revocations:read.")
 	// ErrFeedFull answers when this node has as many followers of the feed as it may.
@@ -139,6 +149,8 @@ type Start struct {
 	Scope    string   // space-separated (RFC 6749, section 3.3)
 	Audience []string // of its access tokens; the token issuer's default when empty
 
+	Thumbprint string // of the key that the first grant is bound to; none when empty
+
 	AMR      []string
 	ACR      string
 	AuthTime time.Time // when it starts, if zero
@@ -152,6 +164,7 @@ type Tokens struct {
 	ExpiresIn        time.Duration
 	Refresh          string
 	RefreshExpiresIn time.Duration // when it expires unless it is used
+	Bound            bool          // the access token is bound to the client's key
 }
 
 // Started is a new session with the tokens of its first grant, or the value of its cookie.

@@ -20,6 +20,7 @@ import (
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/redisdb"
+	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -32,7 +33,7 @@ var laptop = session.NewDevice("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleW
 	netip.MustParseAddr("203.0.113.7"))
 
 func migrations() []sqldb.Migrations {
-	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, session.Migrations}
+	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, replay.Migrations, session.Migrations}
 }
 
 // clock is what a test's nodes believe.

@@ -40,6 +40,9 @@ func (s *Service) begin(ctx context.Context, tx sqldb.Tx, start Start) (st *Star
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkStart(&o.start); err != nil {
+		return nil, err
+	}
 	done, err := s.store.start(ctx, tx, o)
 	if err != nil {
 		return nil, err
@@ -65,13 +68,14 @@ func (st *Starting) Commit(ctx context.Context) (Started, error) {
 	access, err := st.service.deps.Tokens.Issue(ctx, token.Grant{
 		ID: pair, Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
 		SessionID: one.ID, ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime, Roles: one.Roles, Epoch: one.Epoch,
+		Thumbprint: o.start.Thumbprint,
 	})
 	if err != nil {
 		return Started{}, fmt.Errorf("start session: %w", err)
 	}
 	return Started{Session: one, Tokens: Tokens{
 		SessionID: one.ID, Access: access.Token, ExpiresIn: access.Lifetime,
-		Refresh: o.refresh.encode(), RefreshExpiresIn: one.ExpiresAt.Sub(one.CreatedAt),
+		Refresh: o.refresh.encode(), RefreshExpiresIn: one.ExpiresAt.Sub(one.CreatedAt), Bound: o.start.Thumbprint != "",
 	}}, nil
 }
 

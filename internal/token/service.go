@@ -242,6 +242,8 @@ type claims struct {
 	Roles       []string         `json:"roles"`
 	Epoch       int64            `json:"epoch"`
 	ClientEpoch int64            `json:"client_epoch,omitempty"`
+
+	Confirmation *auth.Confirmation `json:"cnf,omitempty"`
 }
 
 // Lifetime is how long an access token lives, before jitter.
@@ -279,6 +281,9 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 	}
 	if c.Roles == nil {
 		c.Roles = []string{}
+	}
+	if g.Thumbprint != "" {
+		c.Confirmation = &auth.Confirmation{JKT: g.Thumbprint}
 	}
 	if !g.AuthTime.IsZero() {
 		c.AuthTime = jwt.NewNumericDate(g.AuthTime)

@@ -119,6 +119,8 @@ type Grant struct {
 	ClientEpoch int64
 	// AuthTime is when the person proved who they are. Zero where no person did.
 	AuthTime time.Time
+	// Thumbprint is of the key that the token is bound to (RFC 9449 section 6.1). Empty: it is a bearer token.
+	Thumbprint string
 }
 
 // Access is an issued access token.

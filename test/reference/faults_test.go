@@ -106,7 +106,7 @@ func (s *source) visit(n ast.Node, inFunction bool) {
 			}
 		case s.isNew(n.Fun):
 			s.add(n, s.kindStatus(n.Args[0]), n.Args[1], n.Args[2])
-		case s.in == "auth" && isName(n.Fun, "refusal") && !inFunction:
+		case s.in == "auth" && (isName(n.Fun, "refusal") || isName(n.Fun, "dpopRefusal")) && !inFunction:
 			s.add(n, http.StatusUnauthorized, n.Args[0], n.Args[2])
 		}
 	case *ast.CompositeLit:

@@ -65,7 +65,7 @@ type TLS struct {
 // Connections bounds what is kept open.
 type Connections struct {
 	MaxIdle     int           `yaml:"max_idle" doc:"Idle connections kept for each endpoint."`
-	IdleTimeout time.Duration `yaml:"idle_timeout" doc:"How long a connection is kept without use. Below the endpoint's own limit, or it closes connections that are about to be used."`
+	IdleTimeout time.Duration `yaml:"idle_timeout" doc:"How long a connection is kept without use. Below the endpoint's own limit, or it closes connections that are about to be used; a limit that it tells (Keep-Alive: timeout=5) is kept to."`
 }
 
 // Timeouts bounds how long things take. Bounds on silence may be exceeded by an eighth.

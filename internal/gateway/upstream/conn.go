@@ -21,6 +21,7 @@ type conn struct {
 	plain  bool    // the socket is what is spoken through
 	reused bool
 	idle   time.Time // since when it has not been used
+	until  time.Time // when the endpoint may close it; zero where it did not say
 
 	buf        []byte // buf[start:end] has been read and not been used
 	start, end int
@@ -179,6 +180,10 @@ func (c *conn) rest() bool {
 		return false
 	}
 	c.start, c.end, c.wait, c.onWait, c.reused = 0, 0, limit{}, nil, true
+	c.idle, c.until = time.Now(), time.Time{}
+	if c.in.keep > 0 {
+		c.until = c.idle.Add(c.in.keep - min(time.Second, c.in.keep/2)) // a request on its way takes time too
+	}
 	if cap(c.buf) > keepHead {
 		c.buf = make([]byte, readSize)
 	}
@@ -187,6 +192,13 @@ func (c *conn) rest() bool {
 	}
 	c.in.forget()
 	return true
+}
+
+// usable reports whether the connection is likely to be open still. A request that may not be sent twice is lost on one that the
+// endpoint closes in this very moment.
+func (c *conn) usable(idle time.Duration) bool {
+	now := time.Now()
+	return now.Sub(c.idle) < idle && (c.until.IsZero() || now.Before(c.until))
 }
 
 // errNotFresh means that something had arrived on an idle connection before it was used.

@@ -69,7 +69,7 @@ func (e *endpoint) connect(ctx context.Context, p *Pool, anew bool) (*conn, *fai
 		if c == nil {
 			break
 		}
-		if time.Since(c.idle) < p.cfg.Connections.IdleTimeout {
+		if c.usable(p.cfg.Connections.IdleTimeout) {
 			return c, nil
 		}
 		_ = c.Close()
@@ -104,7 +104,6 @@ func (e *endpoint) takeIdle() *conn {
 
 // keep keeps a connection for the next exchange, unless there are enough of them or the endpoint has been removed.
 func (e *endpoint) keep(c *conn) {
-	c.idle = time.Now()
 	e.mu.Lock()
 	room := !e.removed && len(e.idle) < e.pool.cfg.Connections.MaxIdle
 	if room {

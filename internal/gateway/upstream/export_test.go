@@ -3,6 +3,8 @@ package upstream
 import (
 	"io"
 	"net"
+	"net/http"
+	"time"
 )
 
 // Parsed is an answer as the parser understands it.
@@ -39,4 +41,23 @@ func ParseAnswer(from net.Conn, method string) (p Parsed, err error) {
 		}
 		p.Body = append(p.Body, part...)
 	}
+}
+
+// WriteHead returns the head of a request as it is sent.
+func WriteHead(r *http.Request, target, host string) (string, error) {
+	if err := checkRequest(r, target, host); err != nil {
+		return "", err
+	}
+	b, err := appendHead(nil, &call{r: r, target: target, host: host}, upgradeOf(r.Header))
+	return string(b), err
+}
+
+// Estimate follows a quantile of durations.
+func Estimate(share float64, of []time.Duration) time.Duration {
+	var q quantile
+	q.init(Hedge{Quantile: share})
+	for _, d := range of {
+		q.observe(d)
+	}
+	return time.Duration(q.estimate.Load())
 }

@@ -156,7 +156,6 @@ func TestBodies(t *testing.T) {
 		}
 	})
 	cfg := testConfig(echo.URL)
-	cfg.Timeouts.FirstByte, cfg.Timeouts.Idle = 5*time.Second, 5*time.Second
 	g := newGateway(t, cfg, upstream.Options{})
 	for _, size := range []int{1, 100, 5000, 16 << 10, 16<<10 + 1, 100_000, 3_000_000} {
 		body := make([]byte, size)
@@ -195,6 +194,7 @@ func TestKeepAlive(t *testing.T) {
 		"no reason":         {"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", "GET", 1},
 		"HTTP/1.0 kept":     {"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", "GET", 1},
 		"HTTP/1.0":          {"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "GET", 3},
+		"kept for 60 s":     {"HTTP/1.1 200 OK\r\nKeep-Alive: max=100, timeout=60\r\nContent-Length: 2\r\n\r\nok", "GET", 1},
 		"Connection: close": {"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2\r\n\r\nok", "GET", 3},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,6 +215,51 @@ func TestKeepAlive(t *testing.T) {
 				t.Errorf("%d connections were made, want %d", accepted.Load(), test.made)
 			}
 		})
+	}
+}
+
+// An endpoint says for how long it keeps a connection. What is sent on one that it is about to close is lost, so it is not used for
+// longer than that.
+func TestKeepAliveTimeout(t *testing.T) {
+	t.Parallel()
+	url, accepted := rawUpstream(t, func(c *rawConn) {
+		for c.request() != nil {
+			c.send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	g := newGateway(t, testConfig(url), upstream.Options{})
+	if _, text, _, err := g.get(t); text != "ok" {
+		t.Fatalf("got %q %v", text, err)
+	}
+	kept := time.Now()
+	until(t, "the time is nearly over", func() bool { return time.Since(kept) > 600*time.Millisecond })
+	if _, text, _, err := g.get(t); text != "ok" || accepted.Load() != 2 {
+		t.Errorf("got %q %v, and %d connections were made, want 2", text, err, accepted.Load())
+	}
+}
+
+// Uploads that are answered after their end leave both connections in use.
+func TestUploadsKeepConnections(t *testing.T) {
+	t.Parallel()
+	url, accepted := rawUpstream(t, func(c *rawConn) {
+		for c.request() != nil {
+			c.send(ok)
+		}
+	})
+	cfg := testConfig(url)
+	g := newGateway(t, cfg, upstream.Options{})
+	for _, length := range []int64{100, 100_000, -1, 100_000, -1} {
+		r := request(t, http.MethodPost, g.URL, bytes.NewReader(make([]byte, 100_000)))
+		if length > 0 {
+			r.Body = io.NopCloser(io.LimitReader(r.Body, length))
+		}
+		r.ContentLength = length
+		if answer, text := g.send(t, r); text != "ok" || answer.Close {
+			t.Errorf("length %d: got %d %q, close %v", length, answer.StatusCode, text, answer.Close)
+		}
+	}
+	if accepted.Load() != 1 {
+		t.Errorf("%d connections were made, want 1", accepted.Load())
 	}
 }
 
@@ -322,7 +367,6 @@ func TestExpectContinue(t *testing.T) {
 		}
 	})
 	cfg := testConfig(url)
-	cfg.Timeouts.FirstByte = 3 * time.Second
 	g := newGateway(t, cfg, upstream.Options{})
 	for path, want := range map[string]string{"/yes": "hello", "/no": "no", "/silent": "hello"} {
 		body := &countingReader{Reader: strings.NewReader("hello")}

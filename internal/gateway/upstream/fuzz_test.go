@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sumunio/sumun/internal/gateway/upstream"
@@ -66,6 +67,38 @@ func FuzzAnswer(f *testing.F) {
 			if !slices.Equal(values, whole.Header[name]) {
 				t.Fatalf("net/http reads %s %q, this parser %q", name, values, whole.Header[name])
 			}
+		}
+	})
+}
+
+// Whatever is in a request's header, target and host, an endpoint sees this one request and nothing that somebody slipped in.
+func FuzzRequest(f *testing.F) {
+	f.Add("GET", "/a?b=c", "app.example", "X-A", "1", "keep-alive, X-A")
+	f.Add("POST", "/", "a:80", "Transfer-Encoding", "chunked", "")
+	f.Add("GET", "/ HTTP/1.1\r\nA: b", "a\r\nb", "A: b\r\nC", "d\r\n\r\nGET / HTTP/1.1", "Host, Authorization")
+	f.Add("HEAD", "*", "a", "Content-Length", "5", "Upgrade")
+	f.Fuzz(func(t *testing.T, method, target, host, name, value, connection string) {
+		r := &http.Request{Method: method, Header: http.Header{name: {value}, "Authorization": {"x"}, "Upgrade": {"x"}}}
+		if connection != "" {
+			r.Header["Connection"] = append(r.Header["Connection"], connection)
+		}
+		text, err := upstream.WriteHead(r, target, host)
+		if err != nil {
+			return
+		}
+		if !strings.HasPrefix(text, method+" "+target+" HTTP/1.1\r\nHost: "+host+"\r\n") || strings.Count(text, "\r\n\r\n") != 1 ||
+			strings.Count(text, "\n") != strings.Count(text, "\r\n") || strings.Count(text, "\r") != strings.Count(text, "\n") {
+			t.Fatalf("%q", text)
+		}
+		known := map[string]bool{name: true, "Authorization": true, "Host": true, "Connection": true, "Upgrade": true, "TE": true,
+			"Content-Length": true}
+		for line := range strings.SplitSeq(strings.TrimSuffix(text, "\r\n\r\n"), "\r\n") {
+			if field, _, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(line, method+" ") && !known[field] {
+				t.Fatalf("a field %q in %q", field, text)
+			}
+		}
+		if !strings.Contains(text, "\r\nAuthorization: ") {
+			t.Fatalf("credentials were lost: %q", text)
 		}
 	})
 }

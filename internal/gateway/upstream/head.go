@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // malformed is an answer that is not HTTP/1.1, in words for the log.
@@ -25,7 +27,8 @@ type head struct {
 	status  int
 	length  int64 // of the body by Content-Length, -1 where none is given
 	chunked bool
-	close   bool // the connection ends with this answer
+	close   bool          // the connection ends with this answer
+	keep    time.Duration // for how long the endpoint keeps the connection, 0 where it does not say
 	upgrade string
 }
 
@@ -69,6 +72,8 @@ func parseHead(block string, h *head) error {
 				h.close = h.close || strings.EqualFold(token, "close")
 				kept = kept || strings.EqualFold(token, "keep-alive")
 			}
+		case "Keep-Alive":
+			h.keep, f.hop = parseKeepAlive(f.value), true
 		case "Upgrade":
 			h.upgrade, f.hop = f.value, true
 		default:
@@ -158,6 +163,19 @@ func parseLength(text string, before int64) (n int64, err error) {
 		n = 10*n + int64(c-'0')
 	}
 	return n, nil
+}
+
+// parseKeepAlive returns the time of "Keep-Alive: timeout=5", which many servers send (RFC 2068, section 19.7.1.1); 0 for anything
+// else.
+func parseKeepAlive(text string) time.Duration {
+	for token := range tokens(text) {
+		if value, ok := strings.CutPrefix(token, "timeout="); ok {
+			if seconds, err := strconv.ParseUint(value, 10, 16); err == nil {
+				return time.Duration(seconds) * time.Second
+			}
+		}
+	}
+	return 0
 }
 
 // hopByHop reports whether a field belongs to a connection, by its canonical name (RFC 9110, section 7.6.1).

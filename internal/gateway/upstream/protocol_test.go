@@ -44,7 +44,6 @@ func TestTLS(t *testing.T) {
 			t.Cleanup(s.Close)
 			cfg := testConfig(s.URL)
 			cfg.Protocol = protocol
-			cfg.Timeouts.FirstByte = 5 * time.Second
 			if status, _, code, _ := newGateway(t, cfg, upstream.Options{}).get(t); status != 502 || code != "upstream.unreachable" {
 				t.Errorf("a stranger was trusted: %d %q", status, code)
 			}
@@ -114,7 +113,6 @@ func TestGRPCStream(t *testing.T) {
 	})
 	cfg := testConfig(url)
 	cfg.Protocol = upstream.ProtocolHTTP2
-	cfg.Timeouts.FirstByte, cfg.Timeouts.Idle = 5*time.Second, 5*time.Second
 	p, err := upstream.New(cfg, upstream.Deps{})
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +165,7 @@ func TestHostileHTTP2(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { close(hang) })
-	cfg := testConfig(url)
+	cfg := impatientConfig(url)
 	cfg.Protocol = upstream.ProtocolHTTP2
 	g := newGateway(t, cfg, upstream.Options{})
 	for path, want := range map[string]string{"/hang": "504 upstream.timeout", "/abort": "502 upstream.unreachable", "/": "200 "} {

@@ -54,7 +54,7 @@ func payloadOf(r *http.Request, max int64) (payload, error) {
 		}
 	}
 	// The end is read too: it tells net/http to watch for the client's leaving.
-	if _, err := r.Body.Read(make([]byte, 1)); err != io.EOF {
+	if n, err := r.Body.Read(make([]byte, 1)); n > 0 || err != nil && err != io.EOF {
 		return p, bodyError(err)
 	}
 	p.bytes = room

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -69,7 +70,6 @@ func TestLeastConnections(t *testing.T) {
 	})
 	cfg := testConfig(slow, named(t, "quick", &quick))
 	cfg.Balance = upstream.BalanceLeastConnections
-	cfg.Timeouts.FirstByte = time.Minute
 	g := newGateway(t, cfg, upstream.Options{})
 	var all sync.WaitGroup
 	all.Go(func() { _, _, _, _ = g.get(t) })
@@ -251,7 +251,6 @@ func TestBreakerLetsFewTry(t *testing.T) {
 		<-release
 	})
 	cfg := testConfig(s.URL)
-	cfg.Timeouts.FirstByte = time.Minute
 	cfg.Breaker = upstream.Breaker{Failures: 1, Window: time.Second, Open: time.Millisecond, Probes: 2}
 	p, err := upstream.New(cfg, upstream.Deps{})
 	if err != nil {
@@ -293,7 +292,6 @@ func TestHedging(t *testing.T) {
 	})
 	var quick atomic.Int64
 	cfg := testConfig(slow, named(t, "quick", &quick))
-	cfg.Timeouts.FirstByte = time.Minute
 	cfg.Hedge.After = 300 * time.Millisecond
 	cfg.Health.Passive = upstream.Passive{}
 	m, r := newMetrics(t)
@@ -316,6 +314,24 @@ func TestHedging(t *testing.T) {
 	}
 }
 
+// The time after which a second endpoint is asked follows what is usual, and follows it when that changes.
+func TestHedgeDelayFollows(t *testing.T) {
+	t.Parallel()
+	uniform := func(n int, most time.Duration) (all []time.Duration) {
+		for range n {
+			all = append(all, rand.N(most))
+		}
+		return all
+	}
+	if got := upstream.Estimate(0.95, uniform(5000, 100*time.Millisecond)); got < 75*time.Millisecond || got > 115*time.Millisecond {
+		t.Errorf("95 of 100 are below 95ms, estimated are %s", got)
+	}
+	changed := append(uniform(5000, 100*time.Millisecond), uniform(5000, 10*time.Millisecond)...)
+	if got := upstream.Estimate(0.95, changed); got < 7*time.Millisecond || got > 12*time.Millisecond {
+		t.Errorf("95 of 100 are now below 9.5ms, estimated are %s", got)
+	}
+}
+
 // One service must not take the whole gateway: so many in flight, so many waiting, the rest hears so at once.
 func TestBulkhead(t *testing.T) {
 	t.Parallel()
@@ -329,7 +345,6 @@ func TestBulkhead(t *testing.T) {
 		inside.Add(-1)
 	})
 	cfg := testConfig(s.URL)
-	cfg.Timeouts.FirstByte = time.Minute
 	cfg.Bulkhead = upstream.Bulkhead{Max: 3, Queue: 5, Wait: time.Minute}
 	p, err := upstream.New(cfg, upstream.Deps{})
 	if err != nil {
@@ -365,7 +380,6 @@ func TestBulkheadForgetsThoseWhoLeave(t *testing.T) {
 	release := make(chan struct{})
 	s := handler(t, func(http.ResponseWriter, *http.Request) { <-release })
 	cfg := testConfig(s.URL)
-	cfg.Timeouts.FirstByte = time.Minute
 	cfg.Bulkhead = upstream.Bulkhead{Max: 1, Queue: 100, Wait: time.Minute}
 	p, err := upstream.New(cfg, upstream.Deps{})
 	if err != nil {
@@ -463,7 +477,6 @@ func TestDraining(t *testing.T) {
 		}
 	})
 	cfg := testConfig(old)
-	cfg.Timeouts.FirstByte = time.Minute
 	g := newGateway(t, cfg, upstream.Options{})
 	result := make(chan string, 1)
 	go func() { _, text, _, _ := g.get(t); result <- text }()
@@ -494,7 +507,6 @@ func TestReloadsUnderLoad(t *testing.T) {
 	var asked atomic.Int64
 	urls := []string{named(t, "a", &asked), named(t, "b", &asked), named(t, "c", &asked)}
 	cfg := testConfig(urls...)
-	cfg.Timeouts.FirstByte, cfg.Timeouts.Idle = time.Minute, time.Minute
 	g := newGateway(t, cfg, upstream.Options{})
 	var all sync.WaitGroup
 	for range 8 {

@@ -80,7 +80,7 @@ func (c *rawConn) reset() {
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// testConfig is impatient, and tries once.
+// testConfig tries once.
 func testConfig(urls ...string) upstream.Config {
 	cfg := upstream.DefaultConfig()
 	cfg.Name = "test"
@@ -88,8 +88,13 @@ func testConfig(urls ...string) upstream.Config {
 		cfg.Endpoints = append(cfg.Endpoints, upstream.Endpoint{URL: u})
 	}
 	cfg.Retry.Attempts = 1
-	cfg.Timeouts.FirstByte = 300 * time.Millisecond
-	cfg.Timeouts.Idle = 300 * time.Millisecond
+	return cfg
+}
+
+// impatientConfig is for endpoints that hang.
+func impatientConfig(urls ...string) upstream.Config {
+	cfg := testConfig(urls...)
+	cfg.Timeouts.FirstByte, cfg.Timeouts.Idle = 300*time.Millisecond, 300*time.Millisecond
 	return cfg
 }
 

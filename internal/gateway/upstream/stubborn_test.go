@@ -22,7 +22,7 @@ import (
 func TestEndpointThatDoesNotRead(t *testing.T) {
 	t.Parallel()
 	url, _ := rawUpstream(t, func(c *rawConn) { _ = c.SetReadBuffer(4096); <-c.gone.Done() })
-	g := newGateway(t, testConfig(url), upstream.Options{})
+	g := newGateway(t, impatientConfig(url), upstream.Options{})
 	r := request(t, http.MethodPost, g.URL, endless{})
 	r.ContentLength = 1 << 40
 	if answer, err := g.Client().Do(r); err == nil {

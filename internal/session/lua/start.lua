@@ -4,15 +4,17 @@ local seq, subject, roles, epoch = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local session, class, tail, device = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local idle, lifetime, auth = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]) -- nil: now
 local cookie = ARGV[13]
-local grant, grant_tail, hash = ARGV[14], ARGV[15], ARGV[16] -- then, by threes, the limits: about what, how many, evict or refuse
+local grant, grant_tail, hash, thumbprint = ARGV[14], ARGV[15], ARGV[16], ARGV[17]
+-- then, by threes, the limits: about what, how many, evict or refuse
 
 local h = all()
+if h.m then return {'unknown'} end
 local applied, ended_all = floors(h)
 if seq < ended_all then return {'overtaken'} end
 
 local live = sweep(h)
 local excess = {}
-for i = 17, #ARGV, 3 do
+for i = 18, #ARGV, 3 do
   local about, most, counted = ARGV[i], tonumber(ARGV[i + 1]), {}
   for _, one in ipairs(live) do
     local client = one.value:sub(42):match('^%Z*%z(%Z*)%z')
@@ -44,6 +46,7 @@ if cookie ~= '' then set(h, 'k' .. short(session), cookie .. pack(lasts)) end
 if grant ~= '' then
   set(h, 'g' .. short(grant), 'L' .. struct.pack(GRANT, 0, lasts, ends, now, auth, short(session), tonumber(epoch)) .. grant_tail)
   set(h, 'h' .. short(grant), hash)
+  if thumbprint ~= '' then set(h, 't' .. short(grant), thumbprint) end
 end
 outlive(lasts)
 return {'started', h.p or '0', text(now)}
