@@ -291,6 +291,7 @@ func TestValidateFindsEverything(t *testing.T) {
 	c.Rate, c.Staleness, c.IdentityURL, c.StripHeaders = 0, 0, "ftp://x", []string{"*"}
 	c.Upstreams = []gateway.Upstream{newUpstream("a"), newUpstream("a", "http://x/path"), newUpstream("c", "http://x")}
 	c.Upstreams[0].Fallback, c.Upstreams[1].HashBy, c.Upstreams[1].Fallback, c.Upstreams[2].Fallback = "b", "moon", "c", "c"
+	c.Upstreams[2].Elsewhere, c.ForwardAuth.Listen = true, "nowhere"
 	scoped, crossing := public("scoped", "/a/{x}/c"), public("crossing", "/a/b/{y}")
 	scoped.Scopes, scoped.Upstream, crossing.Upstream = []string{"read"}, "a", "a"
 	bad := public("Bad Name", "/x//y")
