@@ -29,6 +29,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
@@ -74,6 +75,8 @@ type Deps struct {
 	Render func(w http.ResponseWriter, r *http.Request, f *fault.Fault)
 	// MaxBody bounds request bodies where the route does not, in bytes.
 	MaxBody int64
+	// Clock is what kept answers age by. Nil: time.Now.
+	Clock func() time.Time
 	// WriteTimeout is how long a client of a stream may take to read a piece of it. Zero: for ever.
 	WriteTimeout time.Duration
 	Log          *slog.Logger
@@ -85,18 +88,25 @@ type Gateway struct {
 	deps     Deps
 	metrics  *metrics
 	services services
+	cache    *cache.Store
 	table    atomic.Pointer[table]
 	loading  sync.Mutex
 }
 
 // New returns a gateway that serves cfg, which must be valid.
 func New(cfg Config, deps Deps) (*Gateway, error) {
+	if deps.Clock == nil {
+		deps.Clock = time.Now
+	}
 	if deps.Repeats == nil {
-		deps.Repeats = idempotency.NewMemory(time.Now)
+		deps.Repeats = idempotency.NewMemory(deps.Clock)
 	}
 	g := &Gateway{deps: deps, metrics: newMetrics(deps.Metrics)}
 	counted, err := upstream.NewMetrics(deps.Metrics)
 	if err != nil {
+		return nil, err
+	}
+	if g.cache, err = cache.NewStore(cfg.CacheMemory); err != nil {
 		return nil, err
 	}
 	g.services.deps = upstream.Deps{Log: deps.Log, Metrics: counted}
@@ -170,6 +180,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // Run does what has to be done beside requests, such as checking the health of services, until ctx ends. It returns nil.
 func (g *Gateway) Run(ctx context.Context) error {
+	defer g.cache.Wait()
 	g.services.run(ctx)
 	return nil
 }
