@@ -37,6 +37,7 @@ type options struct {
 	redis    string
 	binary   string
 	profile  string
+	module   string
 	duration time.Duration
 	clients  int
 	sessions int
@@ -141,6 +142,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.redis, "redis", "", "`PROGRAM` such as redis-server, to start for the sessions; in the database without it")
 	f.StringVar(&o.binary, "binary", "", "`FILE` to measure instead of building ./cmd/sumun")
 	f.StringVar(&o.profile, "profile", "", "`FILE` for a CPU profile of the server during refresh; FILE.allocs gets its allocations")
+	f.StringVar(&o.module, "module", "", "`NAME` of the one module to serve, such as identity, without the gateway before it; all without it")
 	f.DurationVar(&o.duration, "duration", 10*time.Second, "of each measurement under load")
 	f.IntVar(&o.clients, "clients", 64, "virtual users of refresh, each with a connection of its own")
 	f.IntVar(&o.sessions, "sessions", 512, "sessions that they take turns through, so many in all")

@@ -31,6 +31,7 @@ const (
 // installation is what a server keeps: a data folder and, on PostgreSQL, a database of its own.
 type installation struct {
 	binary   string
+	module   string // "" for all
 	data     string
 	database string       // "" for the SQLite file in the data folder
 	redis    *redisServer // nil where sessions are in the database
@@ -47,7 +48,7 @@ func (b *bench) install(ctx context.Context, settings ...string) (*installation,
 		return nil, err
 	}
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SUMUN_") })
-	in := &installation{binary: b.binary, data: data, env: append(env, settings...)}
+	in := &installation{binary: b.binary, module: b.module, data: data, env: append(env, settings...)}
 	var undo []func() error
 	in.remove = func() (err error) {
 		for _, one := range undo {
@@ -139,7 +140,11 @@ func (in *installation) serve(ctx context.Context) (*server, error) {
 		return nil, err
 	}
 	s := &server{public: ports[0], ops: ports[1], redis: in.redis}
-	c := in.command("serve", "--listen", s.public, "--ops-listen", s.ops, "--limits", "off")
+	args := []string{"serve", "--listen", s.public, "--ops-listen", s.ops, "--limits", "off"}
+	if in.module != "" {
+		args = append(args, in.module)
+	}
+	c := in.command(args...)
 	return s, s.launch(ctx, c, filepath.Join(in.data, "log"))
 }
 

@@ -35,6 +35,9 @@ type commands struct {
 	User    userCommands   `cmd:"" help:"Add, list, disable or enable accounts."`
 	Client  clientCommands `cmd:"" help:"Add, list or remove programs that ask for tokens, and replace their secrets."`
 	Keys    keysCommands   `cmd:"" help:"Rotate keys, or seal them with a new master key."`
+
+	Sessions sessionsCommands `cmd:"" help:"Move sessions between the database and Redis, or tell where they are."`
+
 	Version versionCommand `cmd:"" help:"Print which Sumun this is."`
 }
 
@@ -136,8 +139,11 @@ func (f storeFlags) flags() map[string]string {
 }
 
 // load reads the configuration for a command that is not a server.
-func (f storeFlags) load(p *program) (Config, error) {
-	cfg, err := newSource(f.Config, p.env, f.flags(), modules()).load()
+func (f storeFlags) load(p *program) (Config, error) { return f.loadWith(p, f.flags()) }
+
+// loadWith is load for a command that has more flags.
+func (f storeFlags) loadWith(p *program, flags map[string]string) (Config, error) {
+	cfg, err := newSource(f.Config, p.env, flags, modules()).load()
 	if err != nil {
 		return cfg, err
 	}
@@ -154,6 +160,10 @@ func (f storeFlags) with(ctx context.Context, p *program, open opener, do func(*
 	if err != nil {
 		return err
 	}
+	return onFoundation(ctx, p, cfg, open, do)
+}
+
+func onFoundation(ctx context.Context, p *program, cfg Config, open opener, do func(*foundation) error) (err error) {
 	base, err := open(ctx, cfg, cfg.Log.logger(p.stderr), tables(modules()))
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func TestMisuse(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"", "serve", "migrate", "config", "config default", "config check", "user", "user add", "user list", "keys rotate", "keys reseal", "version"} {
+	for _, command := range []string{"", "serve", "migrate", "config", "config default", "config check", "user", "user add", "user list", "keys rotate", "keys reseal", "sessions move", "sessions status", "version"} {
 		r := run(t, "", append(strings.Fields(command), "--help")...)
 		if r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "Usage: sumun "+command) {
 			t.Errorf("%s --help ended with %d: %s%s", command, r.code, r.stderr, r.stdout)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/gateway"
+	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
@@ -65,6 +66,9 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 	e.deps = gateway.Deps{MaxBody: f.cfg.HTTP.MaxBody, WriteTimeout: f.cfg.HTTP.WriteTimeout, Log: f.log, Metrics: f.metrics}
 	if _, off := f.limiter.(ratelimit.Off); !off {
 		e.deps.Limiter = f.limiter
+	}
+	if f.redis != nil {
+		e.deps.Repeats = idempotency.NewRedis(f.redis, "")
 	}
 	built := &unit{front: e.front, notes: e.notes, workers: []worker{{"gateway", e.run}, {"configuration file", e.follow}}}
 	for _, u := range before {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 )
 
@@ -54,6 +55,7 @@ func (b *builder) stages(rc Route) []stage.Stage {
 		b.lasting(rc),
 		b.limit(rc),
 		concurrency(rc),
+		idempotency.New(rc.Idempotency, idempotency.Deps{Store: b.deps.Repeats, Log: b.deps.Log}),
 	}
 }
 

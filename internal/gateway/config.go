@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/keyring"
 )
@@ -58,10 +59,15 @@ type Route struct {
 	Concurrency    int            `yaml:"concurrency" doc:"Requests in flight at once, on this node. 0: any number."`
 	Limits         []Limit        `yaml:"limits" doc:"How often one caller may come. Empty: gateway.rate."`
 	Unlimited      bool           `yaml:"unlimited" doc:"Whether there is no limit, not even gateway.rate."`
+
+	Idempotency idempotency.Config `yaml:"idempotency" doc:"Requests that a caller may repeat without them happening twice."`
 }
 
 // SetDefaults prepares a route to be read.
-func (r *Route) SetDefaults() { r.Authentication, r.SecurityHeaders = Required, true }
+func (r *Route) SetDefaults() {
+	r.Authentication, r.SecurityHeaders = Required, true
+	r.Idempotency = idempotency.DefaultConfig()
+}
 
 // hosts are the names of the route, "" for any.
 func (r Route) hosts() []string {

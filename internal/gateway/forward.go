@@ -37,7 +37,7 @@ func (b *builder) forward(rc Route) (stage.Handler, error) {
 		if rc.IdentityHeaders {
 			introduce(r.Header, c)
 		}
-		o := upstream.Options{Path: target(c.Path, strip, r.URL.RawQuery), OnAnswer: onPlain}
+		o := upstream.Options{Path: target(c.Path, strip, r.URL.RawQuery), OnAnswer: onPlain, Sent: &c.Sent, NoStatic: c.NoStatic}
 		if httpd.Secure(r.Context()) {
 			o.OnAnswer = onSecure
 		}
@@ -50,7 +50,8 @@ func (b *builder) forward(rc Route) (stage.Handler, error) {
 
 // inProcess hands requests to the identity module of this process.
 func (b *builder) inProcess() stage.Handler {
-	return func(w http.ResponseWriter, r *http.Request, _ *stage.Call) error {
+	return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
+		c.Sent = true
 		b.deps.Identity.ServeHTTP(w, r)
 		return nil
 	}

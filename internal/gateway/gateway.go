@@ -29,6 +29,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/httpd"
@@ -62,6 +63,8 @@ type Deps struct {
 	Verifier Verifier
 	// Limiter counts requests. Nil: nobody is counted.
 	Limiter ratelimit.Limiter
+	// Repeats remembers what was asked under which key. Nil: this process alone does.
+	Repeats idempotency.Store
 	// Identity is the identity module, where it is part of this process. Nil: it is at IdentityURL.
 	Identity http.Handler
 	// Render answers people with a page that says what went wrong. Nil: everybody gets a problem document.
@@ -85,6 +88,9 @@ type Gateway struct {
 
 // New returns a gateway that serves cfg, which must be valid.
 func New(cfg Config, deps Deps) (*Gateway, error) {
+	if deps.Repeats == nil {
+		deps.Repeats = idempotency.NewMemory(time.Now)
+	}
 	g := &Gateway{deps: deps, metrics: newMetrics(deps.Metrics)}
 	counted, err := upstream.NewMetrics(deps.Metrics)
 	if err != nil {

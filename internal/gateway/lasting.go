@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -17,17 +18,22 @@ func (b *builder) lasting(rc Route) stage.Stage {
 			if !streams && r.Header["Upgrade"] == nil {
 				return next(w, r, c)
 			}
+			ctx := r.Context()
 			if c.Claims != nil {
-				ctx, cancel := b.deps.Verifier.WithWatch(r.Context(), c.Claims)
+				var cancel context.CancelFunc
+				ctx, cancel = b.deps.Verifier.WithWatch(ctx, c.Claims)
 				defer cancel()
-				r = r.WithContext(ctx)
 			}
 			if streams && rc.Timeout == 0 {
 				control := http.NewResponseController(w)
 				_ = control.SetReadDeadline(time.Time{}) // fails where the connection is none, as in tests
 				w = &patient{ResponseWriter: w, control: control, patience: b.deps.WriteTimeout}
 			}
-			return next(w, r, c)
+			err := next(w, r.WithContext(ctx), c)
+			if err != nil && ctx.Err() != nil && r.Context().Err() == nil {
+				return Refusal(context.Cause(ctx)) // the token ended before the answer began
+			}
+			return err
 		}
 	}
 }

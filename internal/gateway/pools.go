@@ -16,7 +16,7 @@ type services struct {
 
 	mu      sync.Mutex
 	current map[string]*service
-	running context.Context // of Run; nil before it
+	running context.Context // of Run; nil before and after it
 	group   sync.WaitGroup
 }
 
@@ -104,7 +104,7 @@ func (s *services) commit(planned map[string]*service) error {
 
 // start runs a service, if services are running.
 func (s *services) start(one *service) {
-	if s.running == nil || s.running.Err() != nil {
+	if s.running == nil {
 		return
 	}
 	var ctx context.Context
@@ -121,7 +121,8 @@ func (s *services) run(ctx context.Context) {
 	}
 	s.mu.Unlock()
 	<-ctx.Done()
-	s.mu.Lock() // whoever commits now finds that the context has ended
+	s.mu.Lock()
+	s.running = nil // whoever commits now starts nothing
 	s.mu.Unlock()
 	s.group.Wait()
 }

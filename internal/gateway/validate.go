@@ -167,6 +167,10 @@ func (r Route) check(key string) error {
 			fail(fmt.Sprintf("limits[%d].rate", i), "%d per %s with a burst of %d makes no sense; use 1 to %d, per 1s to 24h", l.Rate, l.Per, l.Burst, maxRate)
 		}
 	}
+	errs = append(errs, within(key+".idempotency", r.Idempotency.Validate()))
+	if r.Idempotency.Enabled() && r.Authentication != Required {
+		fail("idempotency", "keys belong to callers, and authentication %s lets in who has no name; use required", r.Authentication)
+	}
 	if r.Unlimited && len(r.Limits) > 0 {
 		fail("unlimited", "is set beside limits; keep one of the two")
 	}

@@ -134,3 +134,38 @@ func BenchmarkRefreshHTTP(b *testing.B) {
 		})
 	})
 }
+
+// BenchmarkMove moves people with one session each, to Redis and back. It runs as long as the people it was given last.
+func BenchmarkMove(b *testing.B) {
+	if !redisdbtest.Listed() {
+		b.Skip("there is no Redis to move to")
+	}
+	for name, open := range map[string]func() *place{
+		"sqlite":     func() *place { return newPlaceAt(b, "sqlite:"+filepath.Join(b.TempDir(), "bench.db")) },
+		"postgresql": func() *place { return newPlaceAt(b, benchDatabase(b, os.Getenv(sqldbtest.Variable))) },
+	} {
+		if name == "postgresql" && os.Getenv(sqldbtest.Variable) == "" {
+			continue
+		}
+		p := open()
+		p.redis = redisdbtest.Open(b)
+		p.prefix = redisdbtest.Prefix(b, p.redis)
+		n := newNode(b, p, in(session.InSQL), newClock().now)
+		for range 3000 {
+			n.signIn(b, session.Start{Roles: []string{"member"}, Device: laptop})
+		}
+		for _, m := range []session.Move{toRedis, toSQL} {
+			m.Batch = 100
+			b.Run(name+"/to_"+string(m.To), func(b *testing.B) {
+				back := session.Move{From: m.To, To: m.From, Batch: 100}
+				for b.Loop() {
+					b.StopTimer()
+					n.moveAll(b, back)
+					b.StartTimer()
+					n.moveAll(b, m)
+				}
+				b.ReportMetric(3000*float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
+			})
+		}
+	}
+}

@@ -23,6 +23,18 @@ type hash map[string]string
 
 const timeSize = 7
 
+// How much is kept of hashes, bytes.
+const (
+	cookieHash = 16
+	tokenHash  = 12
+)
+
+func appendTime(b []byte, t time.Time) []byte {
+	var wide [8]byte
+	binary.BigEndian.PutUint64(wide[:], uint64(sqldb.Micros(t)))
+	return append(b, wide[1:]...)
+}
+
 func timeAt(s string, at int) time.Time {
 	var wide [8]byte
 	copy(wide[1:], s[at:at+timeSize])

@@ -57,7 +57,7 @@ const (
 	NonceRequired DPoPNonce = "required" // all
 )
 
-// Store says where sessions are kept. The choice is for good: sessions do not move.
+// Store says where sessions are kept. Service.Move moves them.
 type Store string
 
 // The stores.
@@ -69,7 +69,7 @@ const (
 
 // Config holds what operators decide about sessions.
 type Config struct {
-	Store      Store         `yaml:"store" doc:"Where sessions are kept: sql, redis, or auto: redis where there is one. Who changes it signs everybody out."`
+	Store      Store         `yaml:"store" doc:"Where the sessions of new people are kept: sql, redis, or auto: redis where there is one. Whoever has sessions keeps them where they are; sumun sessions move moves them, and from then on says for new people as well."`
 	Idle       time.Duration `yaml:"idle" doc:"A session that is not used for so long ends."`
 	Lifetime   time.Duration `yaml:"lifetime" doc:"A session ends after so long, used or not."`
 	Window     time.Duration `yaml:"window" doc:"For so long after a refresh, its token gets the same successor again."`

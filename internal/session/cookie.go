@@ -55,5 +55,7 @@ func (c cookie) hash() []byte {
 	return sum[:]
 }
 
-// matches compares with the stored hash in constant time.
-func (c cookie) matches(hash []byte) bool { return subtle.ConstantTimeCompare(c.hash(), hash) == 1 }
+// matches compares with the stored hash in constant time; of one that has been in Redis there is the beginning.
+func (c cookie) matches(hash []byte) bool {
+	return len(hash) >= cookieHash && subtle.ConstantTimeCompare(c.hash()[:cookieHash], hash[:cookieHash]) == 1
+}

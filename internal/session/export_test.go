@@ -3,6 +3,9 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
+	"unicode"
 )
 
 // Exposed to the tests of this package.
@@ -77,3 +80,24 @@ func (s *Service) task(name string) task {
 	}
 	panic("no task " + name)
 }
+
+// The steps of a move.
+var MoveSteps = []string{stepDeparted, stepCopied, stepArrived}
+
+// DieAfter lets this node die after every step of a move of that name; "" brings it back to life.
+func (s *Service) DieAfter(step string) {
+	s.store.halt = func(name string) error {
+		if name == step {
+			return ErrDied
+		}
+		return nil
+	}
+}
+
+// Carried reports whether a move writes a column of sessions or grants.
+func Carried(column string) bool {
+	return slices.Contains(strings.FieldsFunc(putSession+putGrant, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) }), column)
+}
+
+// ErrDied is what a node says that dies after a step.
+var ErrDied = errors.New("killed")

@@ -38,12 +38,16 @@ const (
 )
 
 const (
-	raiseIntent = `UPDATE session_subjects SET seq = seq + 1, epoch = epoch + $1, roles = COALESCE($2, roles) WHERE subject = $3
-		RETURNING routing, epoch, roles, seq, COALESCE(CAST($4 AS BIGINT), (SELECT now FROM session_clock))`
+	raiseIntent = `UPDATE session_subjects SET seq = seq + 1, epoch = epoch + $1, roles = COALESCE($2, roles),
+			ended_seq = CASE WHEN $3 = 'end_all' THEN seq + 1 ELSE ended_seq END
+		WHERE subject = $4
+		RETURNING ` + personColumns + `COALESCE(CAST($5 AS BIGINT), (SELECT now FROM session_clock))`
 	insertIntent = `INSERT INTO session_intents (subject, seq, kind, payload, created_at, applied_at) VALUES ($1, $2, $3, $4, $5, 0)`
 	findSettled  = `SELECT count(*) FROM session_intents WHERE subject = $1 AND payload LIKE $2`
-	listIntents  = `SELECT i.subject, i.seq, i.kind, i.payload, i.created_at, u.routing
-		FROM session_intents i JOIN session_subjects u ON u.subject = i.subject `
+	// Of somebody who is on the way to Redis nothing is there yet that an intent could change.
+	listIntents = `SELECT i.subject, i.seq, i.kind, i.payload, i.created_at, u.routing
+		FROM session_intents i JOIN session_subjects u ON u.subject = i.subject AND u.home <> 'sql'
+			AND NOT EXISTS (SELECT 1 FROM session_transits t WHERE t.subject = i.subject AND t.target = 'redis') `
 	pendingIntents = listIntents + `WHERE i.applied_at = 0 ORDER BY i.created_at, i.seq LIMIT $1`
 	markIntents    = listIntents + `WHERE i.subject = $1 AND i.payload LIKE $2 ORDER BY i.seq`
 	recentIntents  = listIntents + `WHERE i.created_at >= $1 AND (i.created_at > $1 OR i.subject > $2 OR (i.subject = $2 AND i.seq > $3))
@@ -81,7 +85,7 @@ func (s *redisStore) intend(ctx context.Context, tx sqldb.Tx, subject string, i 
 	if i.Raise {
 		raise = 1
 	}
-	p, err := sqldb.One(ctx, tx, scanPerson, raiseIntent, raise, i.Roles, subject, s.deps.told())
+	p, err := sqldb.One(ctx, tx, scanPerson, raiseIntent, raise, i.Roles, i.Kind, subject, s.deps.told())
 	if err != nil {
 		return person{}, fmt.Errorf("raise intent: %w", err)
 	}

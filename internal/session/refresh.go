@@ -105,7 +105,7 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
 	if d.unsettled {
-		s.drawConsequences(ctx, mark{p.routing, p.grant, d.grant.Subject})
+		s.drawConsequences(ctx, mark{p.routing, p.grant, grantAlias(p.session, p.grant), d.grant.Subject})
 	}
 	switch d.outcome {
 	case wasEnded:

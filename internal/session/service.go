@@ -28,7 +28,7 @@ var Migrations = sqldb.Migrations{Name: "session", FS: files}
 // Deps are what a Service works with. All are required, except Redis, Wakes, Proofs and Metrics.
 type Deps struct {
 	DB      *sqldb.DB
-	Redis   *redisdb.DB // where Config.Store asks for it
+	Redis   *redisdb.DB // where sessions are kept there, or are to move there or from there
 	Keyring *keyring.Keyring
 	Tokens  *token.Service
 	Audit   *audit.Log
@@ -48,7 +48,7 @@ type Deps struct {
 type Service struct {
 	cfg     Config
 	deps    Deps
-	store   store
+	store   *homes
 	feed    *feed
 	streams chan struct{} // as many as there may be; see followFeed
 	metrics metrics
@@ -59,16 +59,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps), streams: make(chan struct{}, cfg.FeedStreams)}
-	c := common{cfg, deps, s.feed}
-	switch {
-	case cfg.Store == InRedis && deps.Redis == nil:
+	if cfg.Store == InRedis && deps.Redis == nil {
 		return nil, errors.New("store: sessions are to be kept in redis, and there is none; give its URL in redis, or use sql")
-	case cfg.Store != InSQL && deps.Redis != nil:
-		s.store = newRedisStore(c)
-	default:
-		s.store = newSQLStore(c)
 	}
+	s := &Service{cfg: cfg, deps: deps, feed: newFeed(deps), streams: make(chan struct{}, cfg.FeedStreams)}
+	s.store = newHomes(common{cfg: cfg, deps: deps, feed: s.feed})
 	s.metrics = newMetrics(s.feed.age, func() int { return len(s.streams) })
 	if deps.Metrics != nil {
 		if err := s.metrics.register(deps.Metrics); err != nil {
@@ -78,12 +73,16 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
-// Load reads the whole feed and makes sure that there is a key for refresh tokens. It must succeed before traffic is served.
+// Load reads the whole feed and makes sure that there is a key for refresh tokens, and that no sessions are in a Redis that
+// this node does not have. It must succeed before traffic is served.
 func (s *Service) Load(ctx context.Context) error {
 	if _, err := s.deps.Keyring.Current(ctx, MACPurpose); err != nil {
 		return fmt.Errorf("load sessions: %w", err)
 	}
 	if _, err := s.feed.pull(ctx); err != nil {
+		return fmt.Errorf("load sessions: %w", err)
+	}
+	if err := s.store.load(ctx); err != nil {
 		return fmt.Errorf("load sessions: %w", err)
 	}
 	return nil

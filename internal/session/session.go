@@ -7,8 +7,8 @@
 //
 // It promises that a refresh token has exactly one successor, however many requests present it and whichever node they
 // reach; that a session which has ended is refused by this node before End returns, and by every other node within one
-// poll of the feed; that a stranger who knows a session's id can change nothing; and that an outage of the store signs
-// nobody out.
+// poll of the feed; that a stranger who knows a session's id can change nothing; that an outage of the store signs
+// nobody out; and that sessions move between SQL and Redis while they are in use, each in one of them at any instant.
 //
 // It refuses to know who people are: subjects are opaque, and roles are what the caller says they are.
 package session

@@ -20,7 +20,7 @@ const (
 	patrolBatch = 500
 )
 
-const listSubjects = `SELECT subject, routing FROM session_subjects WHERE subject > $1 ORDER BY subject LIMIT $2`
+const listSubjects = `SELECT subject, routing FROM session_subjects WHERE home = 'redis' AND subject > $1 ORDER BY subject LIMIT $2`
 
 // patrol looks for marks whose process died before it could settle them, and which no request of the person has followed. Each
 // time it goes on where it stopped.

@@ -28,11 +28,13 @@ import (
 //
 // People, their roles and epochs, the revocation feed, the trail and the letters are in SQL whatever the store, so what a
 // transaction decides about sessions is decided with it. A store that is not SQL itself does its part after the commit.
+//
+// A person's sessions are in one store. Every method of the other one answers errUnknown, as for what is nowhere; homes asks on.
 type store interface {
 	// start decides in the caller's transaction that a session starts, and fills in what it learns of the person. The session
 	// exists once finish, called after the commit, has returned.
 	start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error)
-	// rotate decides what a refresh token is worth and acts on it, atomically. A grant that is not there is errUnknown.
+	// rotate decides what a refresh token is worth and acts on it, atomically.
 	rotate(ctx context.Context, r rotation) (decision, error)
 	// settle draws the consequences of a theft that rotate found, once, however many nodes try. A store may settle more that
 	// it knows of the person.
@@ -62,8 +64,8 @@ type finish func(ctx context.Context) error
 // finished is for a store whose transaction was all.
 func finished(context.Context) error { return nil }
 
-// errUnknown says that the store has no such grant.
-var errUnknown = errors.New("the grant is not known")
+// errUnknown says that the store has no such grant, session or person; another store may.
+var errUnknown = errors.New("not known in this store")
 
 // task is a chore that is repeated.
 type task struct {
@@ -165,6 +167,7 @@ func (c common) refused(ctx context.Context, o *opening, why *fault.Fault) error
 type mark struct {
 	routing [routingSize]byte
 	grant   uuid.UUID
+	alias   uuid.UUID // what grantAlias makes of it; zero where grant is known to be its id
 	subject string
 }
 
@@ -196,6 +199,8 @@ type common struct {
 	cfg  Config
 	deps Deps
 	feed *feed
+	is   Store // InSQL or InRedis: the store itself
+	home Store // where somebody new lives before any move
 }
 
 // told is what a test says that the store's clock shows, in microseconds; nil, and the store looks. Whatever is compared with a
@@ -208,30 +213,40 @@ func (d Deps) told() any {
 	return sqldb.Micros(d.StoreClock())
 }
 
-const lockSubject = `INSERT INTO session_subjects (subject, routing, epoch, roles, purge_at)
-	VALUES ($1, $2, 0, $3, $4)
-	ON CONFLICT (subject) DO UPDATE
-		SET purge_at = excluded.purge_at, roles = COALESCE(session_subjects.roles, excluded.roles)
-	RETURNING routing, epoch, roles, seq, COALESCE(CAST($5 AS BIGINT), (SELECT now FROM session_clock))`
+const (
+	lockSubject = `INSERT INTO session_subjects (subject, routing, epoch, roles, purge_at, home)
+		VALUES ($1, $2, 0, $3, $4, COALESCE((SELECT target FROM session_moves WHERE id = 1), $5))
+		ON CONFLICT (subject) DO UPDATE
+			SET purge_at = excluded.purge_at, roles = COALESCE(session_subjects.roles, excluded.roles),
+				home = CASE WHEN session_subjects.home = '' THEN $5 ELSE session_subjects.home END
+		RETURNING ` + personColumns + `COALESCE(CAST($6 AS BIGINT), (SELECT now FROM session_clock))`
+	personColumns = `routing, epoch, roles, seq, ended_seq, home, `
+)
 
 // person is a subject's row, locked.
 type person struct {
 	routing [routingSize]byte
 	epoch   int64
 	roles   *string // JSON; nil while nobody has said them
-	seq     int64   // of the last intent; see redisStore
+	seq     int64   // of the last intent or move; see redisStore
+	ended   int64   // seq as it was raised when all sessions last ended
+	home    Store
 	now     time.Time
 }
 
 // lockSubject locks the subject's row until the transaction ends, creating it if need be. roles, if given, are taken over
-// when the row knows none. Whatever the transaction decides, it decides at the time that this returns.
+// when the row knows none. Whatever the transaction decides, it decides at the time that this returns. Somebody whose sessions are
+// in another store is errUnknown: as nobody moves while locked, this is what keeps two stores from deciding about one person.
 func (c common) lockSubject(ctx context.Context, tx sqldb.Tx, subject string, roles *string) (person, error) {
 	var fresh [routingSize]byte
 	rand.Read(fresh[:])
 	p, err := sqldb.One(ctx, tx, scanPerson, lockSubject, subject, hex.EncodeToString(fresh[:]), roles,
-		sqldb.Micros(c.deps.Clock().Add(c.cfg.Lifetime+keepSubject)), c.deps.told())
+		sqldb.Micros(c.deps.Clock().Add(c.cfg.Lifetime+keepSubject)), string(c.home), c.deps.told())
 	if err != nil {
 		return person{}, fmt.Errorf("lock subject: %w", err)
+	}
+	if p.home != c.is {
+		return person{}, fmt.Errorf("lock subject: %w", errUnknown)
 	}
 	return p, nil
 }
@@ -239,7 +254,7 @@ func (c common) lockSubject(ctx context.Context, tx sqldb.Tx, subject string, ro
 func scanPerson(r sqldb.Row) (p person, err error) {
 	var routing string
 	var now int64
-	if err := r.Scan(&routing, &p.epoch, &p.roles, &p.seq, &now); err != nil {
+	if err := r.Scan(&routing, &p.epoch, &p.roles, &p.seq, &p.ended, &p.home, &now); err != nil {
 		return person{}, err
 	}
 	p.now = sqldb.Time(now)

@@ -30,6 +30,14 @@ var (
 	luaProve string
 	//go:embed lua/apply.lua
 	luaApply string
+	//go:embed lua/adopt.lua
+	luaAdopt string
+	//go:embed lua/freeze.lua
+	luaFreeze string
+	//go:embed lua/leave.lua
+	luaLeave string
+	//go:embed lua/greet.lua
+	luaGreet string
 	//go:embed lua/read.lua
 	luaRead string
 )
@@ -40,6 +48,10 @@ var (
 	pageScript    = redisdb.NewScript(luaCommon + luaPage)
 	proveScript   = redisdb.NewScript(luaCommon + luaProve)
 	applyScript   = redisdb.NewScript(luaCommon + luaApply)
+	adoptScript   = redisdb.NewScript(luaCommon + luaAdopt)
+	freezeScript  = redisdb.NewScript(luaCommon + luaFreeze)
+	leaveScript   = redisdb.NewScript(luaCommon + luaLeave)
+	greetScript   = redisdb.NewScript(luaCommon + luaGreet)
 	readScript    = redisdb.NewScript(luaCommon + luaRead)
 )
 
@@ -95,8 +107,8 @@ func (s *redisStore) exec(ctx context.Context, script redisdb.Script, routing [r
 func micros(t time.Time) string         { return strconv.FormatInt(sqldb.Micros(t), 10) }
 func duration(d time.Duration) string   { return strconv.FormatInt(d.Microseconds(), 10) }
 func number(n int64) string             { return strconv.FormatInt(n, 10) }
-func short(hash []byte) string          { return string(hash[:16]) }
-func shorter(hash []byte) string        { return string(hash[:12]) } // no secret: MACs keep strangers out
+func short(hash []byte) string          { return string(hash[:cookieHash]) }
+func shorter(hash []byte) string        { return string(hash[:tokenHash]) } // no secret: MACs keep strangers out
 func parseMicros(text string) time.Time { return sqldb.Time(parseNumber(text)) }
 
 // parseNumber reads what a script wrote.
@@ -146,6 +158,8 @@ func (s *redisStore) open(ctx context.Context, o *opening) error {
 		return unavailable(err)
 	}
 	switch answer[0] {
+	case "unknown":
+		return errUnknown
 	case "overtaken":
 		return s.refused(ctx, o, ErrOvertaken)
 	case "full":
@@ -212,6 +226,8 @@ func (s *redisStore) page(ctx context.Context, c cookie) (Session, error) {
 	case "found":
 	case "ended":
 		return Session{}, Reason(answer[3]).ended()
+	case "unknown":
+		return Session{}, errUnknown
 	default:
 		return Session{}, ErrInvalidCookie
 	}
@@ -236,7 +252,7 @@ func (s *redisStore) prove(ctx context.Context, tx sqldb.Tx, p *proof) (finish, 
 			return unavailable(err)
 		}
 		if answer[0] == "unknown" {
-			return ErrNotFound
+			return errUnknown
 		}
 		p.hasCookie = answer[0] == "replaced"
 		return nil
@@ -248,7 +264,7 @@ const findRouting = `SELECT routing FROM session_subjects WHERE subject = $1`
 func (s *redisStore) live(ctx context.Context, subject string) ([]Session, error) {
 	routing, err := sqldb.One(ctx, s.deps.DB.Reader(), scanString, findRouting, subject)
 	if errors.Is(err, sqldb.ErrNotFound) {
-		return nil, nil
+		return nil, errUnknown
 	}
 	if err != nil {
 		return nil, err
@@ -260,6 +276,9 @@ func (s *redisStore) live(ctx context.Context, subject string) ([]Session, error
 	h, now, err := s.read(ctx, tag)
 	if err != nil {
 		return nil, unavailable(err)
+	}
+	if len(h) == 0 || h["m"] != "" {
+		return nil, errUnknown
 	}
 	return h.live(now)
 }
@@ -369,13 +388,13 @@ func (s *redisStore) tasks() []task {
 	return []task{
 		{"carry out intents", intentEvery, s.catchUp},
 		{"look for marks", patrolEvery, s.patrol},
-		{"sweep sessions", sweepEvery, s.sweep},
+		{"sweep intents", sweepEvery, s.sweep},
 	}
 }
 
-// sweep removes what has expired in SQL; in Redis that goes by itself.
+// sweep removes old intents; in Redis what has expired goes by itself.
 func (s *redisStore) sweep(ctx context.Context) error {
 	before := sqldb.Micros(s.deps.Clock().Add(-keepIntent))
 	_, err := sqldb.Sweep(ctx, s.deps.DB, sweepIntents, before, sweepBatch)
-	return errors.Join(sqlStore{common: s.common}.sweep(ctx), err)
+	return err
 }

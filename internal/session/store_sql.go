@@ -37,6 +37,7 @@ const (
 	endSessions = `UPDATE sessions SET ended_at = $1, end_reason = $2, purge_at = CASE WHEN purge_at < $3 THEN purge_at ELSE $3 END
 		WHERE subject = $4 AND ended_at = 0 AND ($5 = '' OR id = $5) AND id <> $6
 		RETURNING id`
+	overtake = `UPDATE session_subjects SET seq = seq + 1, ended_seq = seq + 1 WHERE subject = $1`
 	// A grant that is marked as stolen keeps its mark until that has been settled.
 	endGrants = `UPDATE session_grants
 		SET status = 'ended', ended_at = $1, end_reason = $2, purge_at = CASE WHEN purge_at < $3 THEN purge_at ELSE $3 END
@@ -63,17 +64,22 @@ func (s sqlStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, e
 	if err := o.admit(s.cfg, p); err != nil {
 		return nil, err
 	}
-	full, err := s.makeRoom(ctx, tx, o)
+	full, err := s.open(ctx, tx, o)
 	if err != nil {
 		return nil, err
 	}
 	if full {
 		return func(ctx context.Context) error { return s.refused(ctx, o, ErrLimitReached) }, nil
 	}
-	if err := s.insert(ctx, tx, o); err != nil {
-		return nil, err
-	}
 	return finished, nil
+}
+
+// open brings the session to life unless it is to be refused, as there are too many.
+func (s sqlStore) open(ctx context.Context, tx sqldb.Tx, o *opening) (full bool, err error) {
+	if full, err = s.makeRoom(ctx, tx, o); full || err != nil {
+		return full, err
+	}
+	return false, s.insert(ctx, tx, o)
 }
 
 // makeRoom ends the least recently used sessions until one more fits below the limits, or reports that it is to be refused.
@@ -115,7 +121,11 @@ func (s sqlStore) insert(ctx context.Context, tx sqldb.Tx, o *opening) error {
 }
 
 func (s sqlStore) live(ctx context.Context, subject string) ([]Session, error) {
-	return s.liveIn(ctx, s.deps.DB.Reader(), subject, s.deps.told())
+	live, err := s.liveIn(ctx, s.deps.DB.Reader(), subject, s.deps.told())
+	if err == nil && len(live) == 0 {
+		err = errUnknown
+	}
+	return live, err
 }
 
 // liveIn returns the sessions that are live at a time in microseconds; nil is now.
@@ -230,6 +240,11 @@ func (s sqlStore) endIn(ctx context.Context, tx sqldb.Tx, e ending) (int, []auth
 	p, err := s.lockSubject(ctx, tx, e.subject, nil)
 	if err != nil {
 		return 0, nil, err
+	}
+	if e.only == "" { // also for a sign-in that was decided in another store and is on its way here
+		if _, err := tx.ExecContext(ctx, overtake, e.subject); err != nil {
+			return 0, nil, err
+		}
 	}
 	args := []any{sqldb.Micros(p.now), string(e.reason), sqldb.Micros(p.now.Add(keepEnded)), e.subject, e.only, e.keep}
 	ids, err := sqldb.All(ctx, tx, scanString, endSessions, args...)

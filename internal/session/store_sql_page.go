@@ -36,7 +36,7 @@ const (
 func (s sqlStore) page(ctx context.Context, c cookie) (Session, error) {
 	b, err := sqldb.One(ctx, s.deps.DB.Reader(), scanBrowser, findBrowser, s.deps.told(), c.session.String())
 	if errors.Is(err, sqldb.ErrNotFound) {
-		return Session{}, ErrInvalidCookie
+		return Session{}, errUnknown
 	}
 	if err != nil {
 		return Session{}, unavailable(err)

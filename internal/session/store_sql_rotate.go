@@ -13,7 +13,8 @@ import (
 
 // rotateGrant decides what a presented token is worth and acts on it, in one statement on one row: of two requests at once
 // the second is decided on what the first has left, on SQLite because there is one writer, on PostgreSQL because READ
-// COMMITTED re-evaluates the row it had to wait for. See Refresh for the cases.
+// COMMITTED re-evaluates the row it had to wait for. See Refresh for the cases. A grant that has come from Redis has an id of its own
+// kind (grantAlias), and of the hashes their beginnings, as Redis keeps them.
 const rotateGrant = `UPDATE session_grants SET
 	(outcome, status, end_reason, ended_at, generation, current_hash, previous_hash, successor_sealed, window_until,
 		idle_expires_at, purge_at, refreshed_at, issued_epoch, address, user_agent) = (
@@ -40,19 +41,19 @@ const rotateGrant = `UPDATE session_grants SET
 				WHEN idle_expires_at <= c.now OR expires_at <= c.now THEN 'expired'
 				WHEN thumbprint <> '' AND thumbprint <> $9 THEN 'wrong_key'
 				WHEN thumbprint = '' AND CAST($10 AS BIGINT) = 1 AND client_id = 'sumun' THEN 'unbound'
-				WHEN current_hash = $3 AND refreshed_at > c.now - $11 AND issued_epoch = epoch THEN CAST($12 AS TEXT)
-				WHEN current_hash = $3 THEN 'rotated'
-				WHEN previous_hash = $3 AND window_until > c.now THEN 'repeated'
-				WHEN previous_hash = $3 THEN CAST($13 AS TEXT)
+				WHEN substr(current_hash, 1, 12) = $11 AND refreshed_at > c.now - $12 AND issued_epoch = epoch THEN CAST($13 AS TEXT)
+				WHEN substr(current_hash, 1, 12) = $11 THEN 'rotated'
+				WHEN substr(previous_hash, 1, 12) = $11 AND window_until > c.now THEN 'repeated'
+				WHEN substr(previous_hash, 1, 12) = $11 THEN CAST($14 AS TEXT)
 				WHEN generation < $1 THEN 'ahead'
 				ELSE 'theft'
 			END AS outcome
-			FROM (SELECT COALESCE(CAST($14 AS BIGINT), (SELECT now FROM session_clock)) AS now) AS c
+			FROM (SELECT COALESCE(CAST($15 AS BIGINT), (SELECT now FROM session_clock)) AS now) AS c
 		) AS d
 	) AS v)
-	WHERE id = $15
+	WHERE id IN ($16, $17)
 	RETURNING outcome, end_reason, session_id, subject, client_id, scope, audience, roles, epoch, auth_time, acr, amr,
-		current_hash, successor_sealed, idle_expires_at - COALESCE(CAST($14 AS BIGINT), (SELECT now FROM session_clock)),
+		current_hash, successor_sealed, idle_expires_at - COALESCE(CAST($15 AS BIGINT), (SELECT now FROM session_clock)),
 		thumbprint`
 
 func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
@@ -60,7 +61,23 @@ func (s sqlStore) rotate(ctx context.Context, r rotation) (decision, error) {
 	d, err := s.refreshes.One(ctx, grant, r.presented.generation, r.next.hash(),
 		r.presented.hash(), r.sealed, s.cfg.Window.Microseconds(), addressText(r.device.Address),
 		cleanUserAgent(r.device.UserAgent), s.cfg.Idle.Microseconds(), r.thumbprint, flag(r.mustBind),
-		r.age.Microseconds(), string(r.early), string(r.lost), s.deps.told(), grant)
+		r.presented.hash()[:tokenHash], r.age.Microseconds(), string(r.early), string(r.lost), s.deps.told(), grant,
+		grantAlias(r.presented.session, r.presented.grant).String())
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return s.ended(ctx, r.presented)
+	}
+	return d, err
+}
+
+const findEnded = `SELECT subject, end_reason FROM sessions WHERE id = $1 AND ended_at <> 0`
+
+// ended says why the session of a grant ended that is not there: of such sessions Redis keeps no grants.
+func (s sqlStore) ended(ctx context.Context, p refreshToken) (decision, error) {
+	d, err := sqldb.One(ctx, s.deps.DB.Reader(), func(r sqldb.Row) (decision, error) {
+		d := decision{outcome: wasEnded}
+		err := r.Scan(&d.grant.Subject, &d.reason)
+		return d, err
+	}, findEnded, p.session.String())
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return decision{}, errUnknown
 	}
@@ -102,7 +119,7 @@ func scanDecision(r sqldb.Row) (decision, error) {
 // The statement that finds a theft marks the grant, and from then on its tokens are refused: the mark is the durable intent.
 // Everything else follows in one transaction, at once or, if the process dies in between, by any node's housekeeping.
 const (
-	settleGrant = `UPDATE session_grants SET status = 'ended' WHERE id = $1 AND status = 'theft'
+	settleGrant = `UPDATE session_grants SET status = 'ended' WHERE id IN ($1, $2) AND status = 'theft'
 		RETURNING session_id, client_id, address, user_agent, ended_at`
 	listThefts = `SELECT id, subject FROM session_grants WHERE status = 'theft' ORDER BY id LIMIT 100`
 )
@@ -130,7 +147,7 @@ func (s sqlStore) settle(ctx context.Context, m mark) error {
 		if _, err := s.lockSubject(ctx, tx, m.subject, nil); err != nil {
 			return err
 		}
-		t, err := sqldb.One(ctx, tx, scanTheft, settleGrant, m.grant.String())
+		t, err := sqldb.One(ctx, tx, scanTheft, settleGrant, m.grant.String(), m.alias.String())
 		if errors.Is(err, sqldb.ErrNotFound) {
 			return nil
 		}

@@ -24,6 +24,10 @@ type Call struct {
 	Claims *auth.Claims
 	// APIKey is the id of the key that the caller showed instead of a token; "" where there is none.
 	APIKey string
+	// Sent says that the upstream may have seen the request. Who forwards sets it.
+	Sent bool
+	// NoStatic withholds the upstream's static answer: a stage wants to know that there is none.
+	NoStatic bool
 }
 
 // Handler answers a request. An error means that nothing has been written; it is answered as its fault (package fault).

@@ -128,6 +128,9 @@ func (c *call) ask(ctx context.Context) (answer, *failure) {
 	var last *failure
 	for attempt := 1; ; attempt++ {
 		a, fail := c.attempt(ctx, &tried)
+		if c.o.Sent != nil && (fail == nil || !fail.unsent && fail.reason != noEndpoint && fail.reason != notSendable) {
+			*c.o.Sent = true
+		}
 		if fail == nil && !p.cfg.Retry.onStatus(a.status()) {
 			return a, nil
 		}

@@ -58,6 +58,8 @@ type Options struct {
 	Repeatable bool
 	// NoStatic withholds the static fallback, from a caller who has something better.
 	NoStatic bool
+	// Sent, where set, becomes true as soon as an endpoint may have seen the request, whatever becomes of it.
+	Sent *bool
 	// OnAnswer, where set, is called with the status and header that will be written, just before that happens, and may change
 	// the header. It is called once, and not for informational answers.
 	OnAnswer func(status int, header http.Header)

@@ -5,6 +5,7 @@ local id, reason = ARGV[6], ARGV[7]
 local keep = tonumber(ARGV[8]) -- what is remembered, microseconds
 
 local h = all()
+if h.m and not h.u then return {} end -- gone
 local applied, ended_all = floors(h)
 if seq >= applied then
   if roles ~= '' then set(h, 'r', roles:sub(2)) end

@@ -3,6 +3,8 @@
 --
 --   u            subject                       r, e         roles and epoch
 --   f            I4 the last intent applied, I4 the last that ended all sessions, I7 until when this holds
+--   a            the number of the move that brought this person here
+--   m            the number of the move that takes this person away: what is here is frozen, and then gone
 --   p            how many marks there are that somebody must settle
 --   s<session>   live:  L, SESSION; acr 0 client 0 amr
 --                ended: E, I7 ended, until when this is kept; the reason
@@ -21,6 +23,7 @@ local SESSION = '>c1I4I7I7I7I7I7' -- class of device, intents at its start, used
 local GRANT = '>I4I7I7I7I7c8I4'   -- generation, until, end, rotated, authenticated, session, epoch of the access token
 
 local KEEP = 604800000000 -- for so long a session that has ended answers for its tokens, microseconds
+local KEEP_MARK = 3600000000 -- for so long field m stays: longer than any request that set out before takes to come here
 local MAX_ENDED = 50      -- and so many of them, the latest
 
 -- Now is what this server's clock shows, whichever node asks; in tests it may be what they say.
@@ -162,6 +165,7 @@ local function sweep(h)
     local holds = unpack7(h.f, 9)
     if holds > now then last = math.max(last, holds) else drop(h, 'f') end
   end
+  if h.m then last = math.max(last, now + KEEP_MARK) end
   if h.p and tonumber(h.p) > 0 then last = math.max(last, now + KEEP) end
   table.sort(live, function(a, b) return a.used < b.used or a.used == b.used and a.id < b.id end)
   if last > now then

@@ -2,7 +2,7 @@
 local session, cookie = ARGV[2], ARGV[3]
 local h = all()
 local s, k = h['s' .. session], h['k' .. short(session)]
-if not alive(s) then return {'unknown'} end
+if h.m or not alive(s) then return {'unknown'} end
 local class, seq, _, lasts, ends, _, created, tail = struct.unpack(SESSION, s, 2)
 if lasts <= now or ends <= now then return {'unknown'} end
 set(h, 's' .. session, 'L' .. struct.pack(SESSION, class, seq, now, lasts, ends, now, created) .. s:sub(tail))

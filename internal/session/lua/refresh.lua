@@ -6,7 +6,7 @@ local early, age, device = ARGV[11], tonumber(ARGV[12]), ARGV[13]
 local proved, must_bind = ARGV[14], ARGV[15] == '1'
 
 local sf, gf, hf, nf = 's' .. session, 'g' .. short(grant), 'h' .. short(grant), 'n' .. short(grant)
-local v = redis.call('HMGET', key, sf, gf, hf, 'u', 'r', 'e', 'p', 't' .. short(grant))
+local v = redis.call('HMGET', key, sf, gf, hf, 'u', 'r', 'e', 'p', 't' .. short(grant), 'm')
 local s, g, h, subject, key_bound = v[1], v[2], v[3], v[4], v[8] or ''
 local roles, epoch, pending = v[5] or '', v[6] or '0', v[7] or '0'
 
@@ -14,7 +14,7 @@ local function answer(outcome, reason)
   return {outcome, pending, subject or '', reason or ''}
 end
 
-if not s then return answer('unknown') end
+if not s or v[9] then return answer('unknown') end
 if not alive(s) then return answer('ended', s:sub(16)) end
 if not g then return answer('unknown') end
 if not alive(g) then return answer('ended', g:sub(24)) end

@@ -8,6 +8,7 @@ local grant, grant_tail, hash, thumbprint = ARGV[14], ARGV[15], ARGV[16], ARGV[1
 -- then, by threes, the limits: about what, how many, evict or refuse
 
 local h = all()
+if h.m then return {'unknown'} end
 local applied, ended_all = floors(h)
 if seq < ended_all then return {'overtaken'} end
 
