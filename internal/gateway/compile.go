@@ -8,7 +8,7 @@ import (
 // compile makes the table of a valid configuration, and its upstreams the ones that run. Sumun's own routes come first: a route of the configuration with the same
 // host and path takes their place.
 func (g *Gateway) compile(cfg Config) (*table, error) {
-	t := &table{hosts: map[string]*node{}, anywhere: &node{}}
+	t := &table{hosts: map[string]*node{}, anywhere: &node{}, outside: newOutside(cfg.StripHeaders)}
 	b := &builder{Gateway: g, cfg: cfg}
 	var err error
 	if b.services, err = g.services.plan(b.upstreams()); err != nil {
@@ -39,7 +39,11 @@ func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
 	if err != nil {
 		return err
 	}
-	t.add(rc, &route{name: rc.Name, handle: stage.Chain(forward, b.stages(rc)...), isDefault: isDefault})
+	rt := &route{name: rc.Name, handle: stage.Chain(forward, b.stages(rc)...), isDefault: isDefault}
+	if !isDefault { // Sumun's own decide by themselves, and one of them takes every path that nobody else does
+		rt.judge = stage.Chain(b.verdict(rc), b.questions(rc)...)
+	}
+	t.add(rc, rt)
 	return nil
 }
 
@@ -57,6 +61,11 @@ func (b *builder) stages(rc Route) []stage.Stage {
 		concurrency(rc),
 		idempotency.New(rc.Idempotency, idempotency.Deps{Store: b.deps.Repeats, Log: b.deps.Log}),
 	}
+}
+
+// questions are the stages that can be answered to a proxy, which keeps body and answer to itself. They are in the order of stages.
+func (b *builder) questions(rc Route) []stage.Stage {
+	return []stage.Stage{networks(rc), b.authenticate(rc), b.limit(rc)}
 }
 
 // defaultRoutes serve Sumun's own pages and API. The upstream verifies tokens by itself; here they only say who is counted.

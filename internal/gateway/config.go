@@ -21,6 +21,7 @@ type Config struct {
 	Rate          int           `yaml:"rate" doc:"Requests per minute of a person or service that shows a token, and of a network address without one, on all routes together that say nothing about limits."`
 	Staleness     time.Duration `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
 	Feed          Feed          `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
+	ForwardAuth   ForwardAuth   `yaml:"forward_auth" doc:"Where a proxy that stays in front of the services asks about each request: nginx, Traefik, Caddy, Envoy."`
 	StripHeaders  []string      `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
 	Upstreams     []Upstream    `yaml:"upstreams" doc:"The services that routes lead to."`
 	Routes        []Route       `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
@@ -31,6 +32,11 @@ type Feed struct {
 	ClientID     string         `yaml:"client_id" doc:"The client that this gateway is, with the scope revocations:read. Empty: the feed is not followed, and tokens live until they expire."`
 	ClientSecret keyring.Secret `yaml:"client_secret" doc:"Its secret."`
 	Snapshot     string         `yaml:"snapshot" doc:"A file in which keys and revocations are kept, so that the gateway starts while the identity module is down. Empty: none."`
+}
+
+// ForwardAuth is where proxies ask.
+type ForwardAuth struct {
+	Listen string `yaml:"listen" doc:"Address and port, for the proxies in http.trusted_proxies alone: /nginx, /forwarded (Traefik, Caddy), /envoy. Keep it away from the public. Empty: nobody asks."`
 }
 
 // Route is what happens to the requests that it takes.
@@ -92,8 +98,10 @@ func (l *Limit) SetDefaults() { l.By, l.Per = ByCaller, time.Minute }
 type Upstream struct {
 	upstream.Config `yaml:",inline"`
 
-	Fallback string `yaml:"fallback" doc:"The upstream that gets the requests that this one could not answer."`
-	HashBy   string `yaml:"hash_by" doc:"What is hashed where balance is hash: caller, header:NAME or cookie:NAME."`
+	Fallback  string `yaml:"fallback" doc:"The upstream that gets the requests that this one could not answer."`
+	Elsewhere bool   `yaml:"elsewhere" doc:"Whether requests do not pass through this gateway but through a proxy, which asks here about them (forward_auth). There are no endpoints then."`
+
+	HashBy string `yaml:"hash_by" doc:"What is hashed where balance is hash: caller, header:NAME or cookie:NAME."`
 }
 
 // SetDefaults prepares an upstream to be read.

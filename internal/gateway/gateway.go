@@ -42,6 +42,9 @@ var (
 	ErrNetwork        = fault.New(fault.Forbidden, "gateway.network", "This is not served to your network.")
 	ErrRateLimited    = fault.New(fault.RateLimited, "gateway.rate_limited", "Too many requests. Please wait a moment.")
 	ErrBusy           = fault.New(fault.Unavailable, "gateway.busy", "Too much is going on here at the moment. Please try again shortly.").After(time.Second)
+	ErrHeader         = fault.New(fault.Malformed, "gateway.header", "The request has a header that is not let in from outside.")
+	ErrNotProxy       = fault.New(fault.Forbidden, "gateway.not_proxy", "Only this installation's proxies may ask here.")
+	ErrQuestion       = fault.New(fault.Malformed, "gateway.question", "The proxy does not say which request this is about.")
 	ErrHeaderTooLarge = fault.New(fault.HeaderTooLarge, "gateway.header_too_large", "The header of the request is too large.")
 )
 
@@ -123,17 +126,26 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
-	path, escaped, err := canonical(r.URL)
+	rt, c, err := g.locate(w, r, g.table.Load())
 	if err != nil {
 		return err
 	}
-	rt, allow := g.table.Load().find(r.Host, r.Method, path)
+	return rt.handle(w, r, c)
+}
+
+// locate returns the route of a request, whose path is canonical from here on.
+func (g *Gateway) locate(w http.ResponseWriter, r *http.Request, t *table) (*route, *stage.Call, error) {
+	path, escaped, err := canonical(r.URL)
+	if err != nil {
+		return nil, nil, err
+	}
+	rt, allow := t.find(r.Host, r.Method, path)
 	if rt == nil || r.Method == http.MethodConnect || r.Method == http.MethodTrace {
 		if allow == "" && rt == nil {
-			return httpd.ErrNotFound
+			return nil, nil, httpd.ErrNotFound
 		}
 		w.Header().Set("Allow", allow)
-		return httpd.ErrMethodNotAllowed
+		return nil, nil, httpd.ErrMethodNotAllowed
 	}
 	ctx := r.Context()
 	httpd.SetRoute(ctx, rt.name)
@@ -141,7 +153,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	if escaped != path {
 		r.URL.RawPath = escaped
 	}
-	return rt.handle(w, r, &stage.Call{Route: rt.name, Path: escaped, Client: httpd.ClientAddr(ctx)})
+	return rt, &stage.Call{Route: rt.name, Path: escaped, Client: httpd.ClientAddr(ctx)}, nil
 }
 
 // refuse answers with what went wrong: people with a page, programs with a problem document.

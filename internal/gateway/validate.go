@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sumunio/sumun/internal/httpd"
 )
 
 // Validate returns everything that is wrong with the configuration, each with its key, value and remedy. It does not say whether
@@ -27,6 +29,9 @@ func (c Config) Validate() error {
 
 func (c Config) checkSwitches() error {
 	var errs []error
+	if c.ForwardAuth.Listen != "" {
+		errs = append(errs, httpd.CheckListen("forward_auth.listen", c.ForwardAuth.Listen))
+	}
 	if c.IdentityURL != "" {
 		errs = append(errs, checkURL("identity_url", c.IdentityURL))
 	}
@@ -64,7 +69,10 @@ func (c Config) checkUpstreams() error {
 	for i, u := range c.Upstreams {
 		key := fmt.Sprintf("upstreams[%d]", i)
 		errs = append(errs, checkName(key, u.Name, names), within(key, u.Config.Validate()))
-		if len(u.Endpoints) == 0 {
+		if u.Elsewhere && len(u.Endpoints) > 0 {
+			errs = append(errs, fmt.Errorf("%s.elsewhere: is set beside endpoints; keep one of the two", key))
+		}
+		if len(u.Endpoints) == 0 && !u.Elsewhere {
 			errs = append(errs, fmt.Errorf("%s.endpoints: empty; name where the service is, such as http://10.0.0.7:8000", key))
 		}
 		kind, name, named := strings.Cut(u.HashBy, ":")
@@ -104,6 +112,9 @@ func (c Config) checkFallback(key string, u Upstream) error {
 		}
 		if seen[next] {
 			return fmt.Errorf("%s.fallback: %q leads back to itself; end the chain somewhere", key, u.Fallback)
+		}
+		if c.Upstreams[i].Elsewhere {
+			return fmt.Errorf("%s.fallback: %q is elsewhere, so nothing can be sent there; name one with endpoints", key, next)
 		}
 		seen[next] = true
 		next = c.Upstreams[i].Fallback
