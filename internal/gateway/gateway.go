@@ -128,7 +128,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	rt, allow := g.table.Load().find(r.Host, r.Method, path)
-	if rt == nil || r.Method == http.MethodConnect || r.Method == http.MethodTrace {
+	if rt == nil || !passable(r.Method) {
 		if allow == "" && rt == nil {
 			return httpd.ErrNotFound
 		}
@@ -142,6 +142,12 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 		r.URL.RawPath = escaped
 	}
 	return rt.handle(w, r, &stage.Call{Route: rt.name, Path: escaped, Client: httpd.ClientAddr(ctx)})
+}
+
+// passable reports whether requests with a method are passed on. Methods are told apart letter by letter, and some services do not: a
+// "post" must not find another route than a POST.
+func passable(method string) bool {
+	return method != http.MethodConnect && method != http.MethodTrace && strings.ToUpper(method) == method
 }
 
 // refuse answers with what went wrong: people with a page, programs with a problem document.
