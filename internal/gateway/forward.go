@@ -38,6 +38,7 @@ func (b *builder) forward(rc Route, told authorization) (stage.Handler, error) {
 			r.Header["Authorization"] = value
 		} else {
 			delete(r.Header, "Authorization")
+			delete(r.Header, "Dpop") // the proof that goes with it
 		}
 		if rc.Upstream != Identity {
 			withholdCookies(r.Header)
