@@ -14,7 +14,7 @@ type authorization func(r *http.Request, c *stage.Call) ([]string, error)
 // authorization is the one place where it is decided what services learn of credentials.
 func (b *builder) authorization(rc Route) (authorization, error) {
 	switch {
-	case rc.Forward == ForwardToken || rc.Upstream == Identity:
+	case rc.sendsToken():
 		return func(r *http.Request, _ *stage.Call) ([]string, error) { return r.Header["Authorization"], nil }, nil
 	case rc.Forward != ForwardAssertion:
 		return func(*http.Request, *stage.Call) ([]string, error) { return nil, nil }, nil
@@ -30,6 +30,9 @@ func (b *builder) authorization(rc Route) (authorization, error) {
 		return audience.Authorization(c.Claims)
 	}, nil
 }
+
+// sendsToken reports whether the upstream gets the caller's credentials as they were sent.
+func (r Route) sendsToken() bool { return r.Forward == ForwardToken || r.Upstream == Identity }
 
 // errNoAssertions is for routes that ask for assertions where there is nothing to derive a key from.
 var errNoAssertions = errors.New("gateway.assertions.keys: empty, and so is gateway.feed.client_secret, but a route has forward: assertion; " +

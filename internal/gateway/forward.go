@@ -28,17 +28,19 @@ func (b *builder) forward(rc Route, told authorization) (stage.Handler, error) {
 	onPlain, onSecure := answer(rc, false), answer(rc, true)
 	hashed := to.cfg.Balance == upstream.BalanceHash
 	strip := escape([]byte(rc.Strip))
+	asSent := rc.sendsToken()
 	return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
 		value, err := told(r, c)
 		if err != nil {
 			return err
 		}
 		clean.clean(r.Header)
-		if value != nil {
-			r.Header["Authorization"] = value
-		} else {
+		if !asSent {
 			delete(r.Header, "Authorization")
 			delete(r.Header, "Dpop") // the proof that goes with it
+		}
+		if value != nil {
+			r.Header["Authorization"] = value
 		}
 		if rc.Upstream != Identity {
 			withholdCookies(r.Header)
