@@ -174,16 +174,20 @@ func (c Client) scope(asked string, allowed func(string) bool) (string, error) {
 	return strings.Join(granted, " "), nil
 }
 
-// audience decides whom a token is for: the resources that were asked for, else all of the client's, else the issuer.
+// audience decides whom a token is for: the resources that were asked for, each once, else all of the client's, else the issuer.
 func (c Client) audience(asked []string, issuer string) ([]string, error) {
+	var granted []string
 	for _, resource := range asked {
 		if resource != issuer && !slices.Contains(c.Resources, resource) {
 			return nil, ErrInvalidTarget
 		}
+		if !slices.Contains(granted, resource) {
+			granted = append(granted, resource)
+		}
 	}
 	switch {
-	case len(asked) > 0:
-		return asked, nil
+	case len(granted) > 0:
+		return granted, nil
 	case len(c.Resources) > 0:
 		return c.Resources, nil
 	default:

@@ -72,6 +72,9 @@ func (s *Service) Sweep(ctx context.Context) error { return s.task("sweep sessio
 // SettleAll is such a task.
 func (s *Service) SettleAll(ctx context.Context) error { return s.task("settle thefts").do(ctx) }
 
+// CatchUp is such a task, in Redis.
+func (s *Service) CatchUp(ctx context.Context) error { return s.task("carry out intents").do(ctx) }
+
 func (s *Service) task(name string) task {
 	for _, t := range s.store.tasks() {
 		if t.name == name {

@@ -50,7 +50,7 @@ func (s *redisStore) patrol(ctx context.Context) error {
 		switch err := answer.Error(); {
 		case rueidis.IsRedisNil(err):
 		case err != nil:
-			return fmt.Errorf("look for marks: %w", err)
+			errs = append(errs, fmt.Errorf("look for marks: %w", err))
 		default:
 			errs = append(errs, s.settle(ctx, people[i]))
 		}
