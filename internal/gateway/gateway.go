@@ -150,7 +150,7 @@ func (g *Gateway) locate(w http.ResponseWriter, r *http.Request, t *table) (*rou
 		return nil, nil, err
 	}
 	rt, allow := t.find(r.Host, r.Method, path)
-	if rt == nil || r.Method == http.MethodConnect || r.Method == http.MethodTrace {
+	if rt == nil || !passable(r.Method) {
 		if allow == "" && rt == nil {
 			return nil, nil, httpd.ErrNotFound
 		}
@@ -164,6 +164,12 @@ func (g *Gateway) locate(w http.ResponseWriter, r *http.Request, t *table) (*rou
 		r.URL.RawPath = escaped
 	}
 	return rt, &stage.Call{Route: rt.name, Path: escaped, Client: httpd.ClientAddr(ctx)}, nil
+}
+
+// passable reports whether requests with a method are passed on. Methods are told apart letter by letter, and some services do not: a
+// "post" must not find another route than a POST.
+func passable(method string) bool {
+	return method != http.MethodConnect && method != http.MethodTrace && strings.ToUpper(method) == method
 }
 
 // refuse answers with what went wrong: people with a page, programs with a problem document.
