@@ -1,6 +1,11 @@
 package gateway
 
 import (
+	"slices"
+	"strings"
+
+	"github.com/sumunio/sumun/internal/gateway/cache"
+	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 )
@@ -65,7 +70,23 @@ func (b *builder) stages(rc Route) []stage.Stage {
 		b.limit(rc),
 		concurrency(rc),
 		idempotency.New(rc.Idempotency, idempotency.Deps{Store: b.deps.Repeats, Log: b.deps.Log}),
+		b.keep(rc),
+		compress.New(rc.Compress),
 	}
+}
+
+// keep is the cache of a route. Where any route has one, the others take note of changes.
+func (b *builder) keep(rc Route) stage.Stage {
+	if rc.Upstream == Identity || !slices.ContainsFunc(b.cfg.Routes, func(r Route) bool { return r.Cache.Enabled }) {
+		return nil
+	}
+	clean := newCleaner(b.cfg.StripHeaders)
+	return cache.New(rc.Cache, cache.Deps{
+		Store: b.cache, Clock: b.deps.Clock, Count: b.metrics.lookedUp,
+		Internal: func(name string) bool {
+			return clean.strips(name) || strings.HasPrefix(name, "X-Sumun-") || name == "Traceparent" || name == "Tracestate"
+		},
+	})
 }
 
 // questions are the stages that can be answered to a proxy, which keeps body and answer to itself. They are in the order of stages.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/gateway/assertion"
+	"github.com/sumunio/sumun/internal/gateway/cache"
+	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/keyring"
@@ -23,8 +25,9 @@ type Config struct {
 	Staleness     time.Duration    `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
 	Feed          Feed             `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
 	ForwardAuth   ForwardAuth      `yaml:"forward_auth" doc:"Where a proxy that stays in front of the services asks about each request: nginx, Traefik, Caddy, Envoy."`
-	Assertions    assertion.Config `yaml:"assertions" doc:"What services are told of callers with forward: assertion."`
 	StripHeaders  []string         `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
+	Assertions    assertion.Config `yaml:"assertions" doc:"What services are told of callers with forward: assertion."`
+	CacheMemory   int64            `yaml:"cache_memory" doc:"How much memory kept answers may take, of all routes with cache together, in bytes."`
 	Upstreams     []Upstream       `yaml:"upstreams" doc:"The services that routes lead to."`
 	Routes        []Route          `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
 }
@@ -68,13 +71,15 @@ type Route struct {
 	Limits         []Limit        `yaml:"limits" doc:"How often one caller may come. Empty: gateway.rate."`
 	Unlimited      bool           `yaml:"unlimited" doc:"Whether there is no limit, not even gateway.rate."`
 
+	Cache       cache.Config       `yaml:"cache" doc:"Answers that are kept and given again."`
+	Compress    compress.Config    `yaml:"compress" doc:"Answers that are made smaller."`
 	Idempotency idempotency.Config `yaml:"idempotency" doc:"Requests that a caller may repeat without them happening twice."`
 }
 
 // SetDefaults prepares a route to be read.
 func (r *Route) SetDefaults() {
 	r.Authentication, r.Forward, r.SecurityHeaders = Required, ForwardAssertion, true
-	r.Idempotency = idempotency.DefaultConfig()
+	r.Cache, r.Compress, r.Idempotency = cache.DefaultConfig(), compress.DefaultConfig(), idempotency.DefaultConfig()
 }
 
 // hosts are the names of the route, "" for any.
@@ -121,7 +126,7 @@ func (u *Upstream) SetDefaults() { u.Config, u.HashBy = upstream.DefaultConfig()
 // DefaultConfig serves Sumun alone.
 func DefaultConfig() Config {
 	return Config{
-		DefaultRoutes: true, SignInRate: 10, Rate: 100, Staleness: 30 * time.Second,
+		DefaultRoutes: true, SignInRate: 10, Rate: 100, Staleness: 30 * time.Second, CacheMemory: 64 << 20,
 		StripHeaders: []string{
 			"X-Sumun-*", "X-User-*", "X-Auth-Request-*", "X-Authenticated-*", "X-Remote-*", "Remote-User", "X-Forwarded-User",
 			"X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username",

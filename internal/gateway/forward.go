@@ -24,6 +24,7 @@ func (b *builder) forward(rc Route, told authorization) (stage.Handler, error) {
 		return nil, errNoIdentity
 	}
 	clean := newCleaner(b.cfg.StripHeaders)
+	strips := clean.strips
 	// Two of them, so that no request needs one of its own.
 	onPlain, onSecure := answer(rc, false), answer(rc, true)
 	hashed := to.cfg.Balance == upstream.BalanceHash
@@ -49,7 +50,8 @@ func (b *builder) forward(rc Route, told authorization) (stage.Handler, error) {
 		if rc.IdentityHeaders {
 			introduce(r.Header, c)
 		}
-		o := upstream.Options{Path: target(c.Path, strip, r.URL.RawQuery), OnAnswer: onPlain, Sent: &c.Sent, NoStatic: c.NoStatic}
+		o := upstream.Options{Path: target(c.Path, strip, r.URL.RawQuery), OnAnswer: onPlain, Sent: &c.Sent, NoStatic: c.NoStatic,
+			Strips: strips}
 		if httpd.Secure(r.Context()) {
 			o.OnAnswer = onSecure
 		}

@@ -30,6 +30,7 @@ import (
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/gateway/assertion"
+	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
@@ -77,6 +78,8 @@ type Deps struct {
 	Render func(w http.ResponseWriter, r *http.Request, f *fault.Fault)
 	// MaxBody bounds request bodies where the route does not, in bytes.
 	MaxBody int64
+	// Clock is what kept answers age by. Nil: time.Now.
+	Clock func() time.Time
 	// WriteTimeout is how long a client of a stream may take to read a piece of it. Zero: for ever.
 	WriteTimeout time.Duration
 	Log          *slog.Logger
@@ -88,18 +91,25 @@ type Gateway struct {
 	deps     Deps
 	metrics  *metrics
 	services services
+	cache    *cache.Store
 	table    atomic.Pointer[table]
 	loading  sync.Mutex
 }
 
 // New returns a gateway that serves cfg, which must be valid.
 func New(cfg Config, deps Deps) (*Gateway, error) {
+	if deps.Clock == nil {
+		deps.Clock = time.Now
+	}
 	if deps.Repeats == nil {
-		deps.Repeats = idempotency.NewMemory(time.Now)
+		deps.Repeats = idempotency.NewMemory(deps.Clock)
 	}
 	g := &Gateway{deps: deps, metrics: newMetrics(deps.Metrics)}
 	counted, err := upstream.NewMetrics(deps.Metrics)
 	if err != nil {
+		return nil, err
+	}
+	if g.cache, err = cache.NewStore(cfg.CacheMemory); err != nil {
 		return nil, err
 	}
 	g.services.deps = upstream.Deps{Log: deps.Log, Metrics: counted}
@@ -143,7 +153,7 @@ func (g *Gateway) locate(w http.ResponseWriter, r *http.Request, t *table) (*rou
 		return nil, nil, err
 	}
 	rt, allow := t.find(r.Host, r.Method, path)
-	if rt == nil || r.Method == http.MethodConnect || r.Method == http.MethodTrace {
+	if rt == nil || !passable(r.Method) {
 		if allow == "" && rt == nil {
 			return nil, nil, httpd.ErrNotFound
 		}
@@ -157,6 +167,12 @@ func (g *Gateway) locate(w http.ResponseWriter, r *http.Request, t *table) (*rou
 		r.URL.RawPath = escaped
 	}
 	return rt, &stage.Call{Route: rt.name, Path: escaped, Client: httpd.ClientAddr(ctx)}, nil
+}
+
+// passable reports whether requests with a method are passed on. Methods are told apart letter by letter, and some services do not: a
+// "post" must not find another route than a POST.
+func passable(method string) bool {
+	return method != http.MethodConnect && method != http.MethodTrace && strings.ToUpper(method) == method
 }
 
 // refuse answers with what went wrong: people with a page, programs with a problem document.
@@ -173,6 +189,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // Run does what has to be done beside requests, such as checking the health of services, until ctx ends. It returns nil.
 func (g *Gateway) Run(ctx context.Context) error {
+	defer g.cache.Wait()
 	g.services.run(ctx)
 	return nil
 }

@@ -46,6 +46,9 @@ func (c Config) checkSwitches() error {
 	if c.Staleness < time.Second || c.Staleness > time.Hour {
 		errs = append(errs, fmt.Errorf("staleness: %s is outside 1s to 1h; use 30s", c.Staleness))
 	}
+	if c.CacheMemory < 1<<20 || c.CacheMemory > 1<<40 {
+		errs = append(errs, fmt.Errorf("cache_memory: %d is outside 1048576 to %d; use 67108864", c.CacheMemory, int64(1)<<40))
+	}
 	if (c.Feed.ClientID == "") != (c.Feed.ClientSecret == "") {
 		errs = append(errs, errors.New("feed.client_id: it and client_secret go together; set both or neither"))
 	}
@@ -177,6 +180,18 @@ func (r Route) check(key string) error {
 		if l.Rate < 1 || l.Rate > maxRate || l.Burst < 0 || l.Burst > maxRate || l.Per < time.Second || l.Per > 24*time.Hour {
 			fail(fmt.Sprintf("limits[%d].rate", i), "%d per %s with a burst of %d makes no sense; use 1 to %d, per 1s to 24h", l.Rate, l.Per, l.Burst, maxRate)
 		}
+	}
+	errs = append(errs, within(key+".cache", r.Cache.Validate()))
+	if r.Cache.Enabled && r.Upstream == Identity {
+		fail("cache", "is enabled for %s, whose answers are each person's own; leave it out", Identity)
+	}
+	if r.Cache.Enabled && r.Cache.PerPerson && r.Authentication != Required && r.Authentication != Optional {
+		fail("cache.per_person", "nobody is known where authentication is %s; use required or optional", r.Authentication)
+	}
+	errs = append(errs, within(key+".compress", r.Compress.Validate()))
+	if r.Compress.Enabled && !r.Compress.WithSecrets && r.Authentication != Public {
+		fail("compress", "is enabled where authentication is %s: the size of answers can betray the secrets in them; "+
+			"leave it out, or set with_secrets after reading what it says", r.Authentication)
 	}
 	errs = append(errs, within(key+".idempotency", r.Idempotency.Validate()))
 	if r.Idempotency.Enabled() && r.Authentication != Required {
