@@ -25,8 +25,8 @@ type Config struct {
 	Staleness     time.Duration    `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
 	Feed          Feed             `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
 	ForwardAuth   ForwardAuth      `yaml:"forward_auth" doc:"Where a proxy that stays in front of the services asks about each request: nginx, Traefik, Caddy, Envoy."`
-	StripHeaders  []string         `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
 	Assertions    assertion.Config `yaml:"assertions" doc:"What services are told of callers with forward: assertion."`
+	StripHeaders  []string         `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
 	CacheMemory   int64            `yaml:"cache_memory" doc:"How much memory kept answers may take, of all routes with cache together, in bytes."`
 	Upstreams     []Upstream       `yaml:"upstreams" doc:"The services that routes lead to."`
 	Routes        []Route          `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
