@@ -118,6 +118,9 @@ func (e *entrance) front(own http.Handler) (_ http.Handler, err error) {
 			return nil, err
 		}
 	}
+	if err := e.askIdentity(own); err != nil {
+		return nil, err
+	}
 	e.gateway, err = gateway.New(e.cfg.Gateway, e.deps)
 	return e.gateway, err
 }

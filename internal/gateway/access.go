@@ -34,9 +34,24 @@ func (b *builder) authenticate(rc Route) stage.Stage {
 			if err := b.permit(rc, c.Claims); err != nil {
 				return err
 			}
+			if err := b.introspect(rc, r); err != nil {
+				return err
+			}
 			return next(w, r, c)
 		}
 	}
+}
+
+// introspect asks the identity module itself, where the route wants that: last, when there is no other reason to refuse.
+func (b *builder) introspect(rc Route, r *http.Request) error {
+	if !rc.Introspect {
+		return nil
+	}
+	token, err := auth.Token(r)
+	if err == nil {
+		err = b.deps.OAuth.Introspect(r.Context(), token)
+	}
+	return Refusal(err)
 }
 
 // permit decides whether a caller who is known may do what the route is for.

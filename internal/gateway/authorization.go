@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 )
 
@@ -16,13 +17,14 @@ func (b *builder) authorization(rc Route) (authorization, error) {
 	switch {
 	case rc.sendsToken():
 		return func(r *http.Request, _ *stage.Call) ([]string, error) { return r.Header["Authorization"], nil }, nil
+	case rc.Forward == ForwardExchange:
+		return b.exchange(rc)
 	case rc.Forward != ForwardAssertion:
 		return func(*http.Request, *stage.Call) ([]string, error) { return nil, nil }, nil
 	case b.deps.Assertions == nil:
 		return nil, errNoAssertions
 	}
-	i := slices.IndexFunc(b.cfg.Upstreams, func(u Upstream) bool { return u.Name == rc.Upstream })
-	audience := b.deps.Assertions.For(b.cfg.Upstreams[i].audience()) // validated: it is there
+	audience := b.deps.Assertions.For(b.audience(rc))
 	return func(_ *http.Request, c *stage.Call) ([]string, error) {
 		if c.Claims == nil {
 			return nil, nil
@@ -30,6 +32,33 @@ func (b *builder) authorization(rc Route) (authorization, error) {
 		return audience.Authorization(c.Claims)
 	}, nil
 }
+
+// exchange has the identity module give a token for the upstream alone.
+func (b *builder) exchange(rc Route) (authorization, error) {
+	if b.deps.OAuth == nil {
+		return nil, errNoClient
+	}
+	audience := b.audience(rc)
+	return func(r *http.Request, c *stage.Call) ([]string, error) {
+		if c.Claims == nil {
+			return nil, nil
+		}
+		token, err := auth.Token(r)
+		if err != nil {
+			return nil, Refusal(err)
+		}
+		return b.deps.OAuth.Authorization(r.Context(), token, audience)
+	}, nil
+}
+
+// audience is what tokens call the upstream of a route, which is there.
+func (b *builder) audience(rc Route) string {
+	i := slices.IndexFunc(b.cfg.Upstreams, func(u Upstream) bool { return u.Name == rc.Upstream })
+	return b.cfg.Upstreams[i].audience()
+}
+
+// errNoClient is for routes that ask the identity module where the gateway is no client of it.
+var errNoClient = errors.New("gateway.feed.client_id: empty, but a route has forward: exchange or introspect; give the client that this gateway is")
 
 // sendsToken reports whether the upstream gets the caller's credentials as they were sent.
 func (r Route) sendsToken() bool { return r.Forward == ForwardToken || r.Upstream == Identity }

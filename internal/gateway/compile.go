@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -45,6 +46,12 @@ func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
 	if err != nil {
 		return err
 	}
+	if rc.Introspect && b.deps.OAuth == nil {
+		return errNoClient
+	}
+	if rc.Session == SessionCookie && b.deps.Sessions == nil {
+		return errNoSessions
+	}
 	forward, err := b.forward(rc, told)
 	if err != nil {
 		return err
@@ -65,6 +72,7 @@ func (b *builder) stages(rc Route) []stage.Stage {
 		networks(rc),
 		b.sizes(rc),
 		timeout(rc),
+		b.session(rc),
 		b.authenticate(rc),
 		b.lasting(rc),
 		b.limit(rc),
@@ -74,6 +82,17 @@ func (b *builder) stages(rc Route) []stage.Stage {
 		compress.New(rc.Compress),
 	}
 }
+
+// session turns a browser's cookie into the token that the next stage verifies.
+func (b *builder) session(rc Route) stage.Stage {
+	if rc.Session != SessionCookie {
+		return nil
+	}
+	return b.deps.Sessions.Stage(rc.Upstream == Identity, string(escape([]byte(rc.Strip))))
+}
+
+// errNoSessions is for routes that need what only a whole installation has.
+var errNoSessions = errors.New("gateway.routes: a route has session: cookie, and there is nothing to keep sessions in")
 
 // keep is the cache of a route. Where any route has one, the others take note of changes.
 func (b *builder) keep(rc Route) stage.Stage {

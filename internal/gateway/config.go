@@ -34,7 +34,7 @@ type Config struct {
 
 // Feed is how the revocation feed of an identity module elsewhere is read.
 type Feed struct {
-	ClientID     string         `yaml:"client_id" doc:"The client that this gateway is, with the scope revocations:read. Empty: the feed is not followed, and tokens live until they expire."`
+	ClientID     string         `yaml:"client_id" doc:"The client that this gateway is, with the scope revocations:read; it also asks for introspect and forward: exchange. Empty: the feed is not followed, and tokens live until they expire."`
 	ClientSecret keyring.Secret `yaml:"client_secret" doc:"Its secret."`
 	Snapshot     string         `yaml:"snapshot" doc:"A file in which keys and revocations are kept, so that the gateway starts while the identity module is down. Empty: none."`
 }
@@ -53,15 +53,17 @@ type Route struct {
 
 	Upstream        string        `yaml:"upstream" doc:"The name of the upstream that answers; sumun is the identity module."`
 	Strip           string        `yaml:"strip" doc:"The beginning of the path that the upstream does not get to see, such as /shop."`
-	Forward         Forward       `yaml:"forward" doc:"What the upstream gets of the caller's credentials: assertion (who calls, signed by the gateway for this upstream alone), token (as it was sent) or none. sumun gets the token."`
+	Forward         Forward       `yaml:"forward" doc:"What the upstream gets of the caller's credentials: assertion (who calls, signed by the gateway for this upstream alone), exchange (a token that the identity module gives for this upstream alone, RFC 8693; feed.client_id needs that grant), token (as it was sent) or none. sumun gets the token."`
 	IdentityHeaders bool          `yaml:"identity_headers" doc:"Whether the upstream is told in headers who calls: X-Sumun-Subject, -Client, -Session, -Scope, -Roles."`
 	SecurityHeaders bool          `yaml:"security_headers" doc:"Whether answers get the security headers that the upstream did not set."`
 	Timeout         time.Duration `yaml:"timeout" doc:"How long the whole exchange may take, beyond what http.read_timeout and http.write_timeout allow. 0s: what they allow."`
 
 	Authentication Authentication `yaml:"authentication" doc:"public: nobody looks at tokens; optional: a token that is sent must be valid; required; upstream: the upstream decides, a valid token only says who is counted."`
+	Session        Session        `yaml:"session" doc:"cookie: the gateway keeps tokens for browser applications, which get a cookie for a sign-in at a route to sumun. Empty: callers bring tokens."`
 	Scopes         []string       `yaml:"scopes" doc:"Scopes that the token must have, all of them."`
 	Roles          []string       `yaml:"roles" doc:"Roles, one of which the caller must have."`
 	Critical       bool           `yaml:"critical" doc:"Whether requests are refused while it is not known for certain what has been revoked (staleness)."`
+	Introspect     bool           `yaml:"introspect" doc:"Whether the identity module is asked about the token of every request (RFC 7662; feed.client_id needs the scope introspect); without its answer requests are refused. For critical routes only."`
 
 	Allow          []netip.Prefix `yaml:"allow" doc:"Networks that may come in. Empty: all."`
 	Deny           []netip.Prefix `yaml:"deny" doc:"Networks that may not, whatever allow says."`
@@ -179,16 +181,36 @@ const (
 	ForwardNone      Forward = "none"
 	ForwardToken     Forward = "token"
 	ForwardAssertion Forward = "assertion"
+	ForwardExchange  Forward = "exchange"
 )
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (f *Forward) UnmarshalText(text []byte) error {
 	switch v := Forward(text); v {
-	case ForwardNone, ForwardToken, ForwardAssertion:
+	case ForwardNone, ForwardToken, ForwardAssertion, ForwardExchange:
 		*f = v
 		return nil
 	}
-	return errors.New("write assertion, token or none")
+	return errors.New("write assertion, exchange, token or none")
+}
+
+// Session is where a route's callers have their tokens.
+type Session string
+
+// Where they can be.
+const (
+	SessionNone   Session = ""
+	SessionCookie Session = "cookie"
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Session) UnmarshalText(text []byte) error {
+	switch v := Session(text); v {
+	case SessionNone, SessionCookie:
+		*s = v
+		return nil
+	}
+	return errors.New("write cookie, or leave it out")
 }
 
 // LimitBy is who is counted.

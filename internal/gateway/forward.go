@@ -130,7 +130,7 @@ var errNoIdentity = errors.New("gateway.identity_url: empty, and the identity mo
 
 // isElsewhere reports whether an upstream gets its requests from a proxy that asks here.
 func (b *builder) isElsewhere(name string) bool {
-	return slices.ContainsFunc(b.cfg.Upstreams, func(u Upstream) bool { return u.Name == name && u.Elsewhere })
+	return b.cfg.isElsewhere(name)
 }
 
 // upstreams are those of the configuration, and the identity module where it is elsewhere.

@@ -32,8 +32,10 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/assertion"
 	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
+	"github.com/sumunio/sumun/internal/gateway/oauth"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
+	"github.com/sumunio/sumun/internal/gateway/websession"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
@@ -72,6 +74,10 @@ type Deps struct {
 	Repeats idempotency.Store
 	// Assertions are what services are told of callers. Nil: no route may ask for them.
 	Assertions *assertion.Signer
+	// OAuth asks the identity module about tokens. Nil: no route may have that done.
+	OAuth *oauth.Client
+	// Sessions keeps the tokens of browsers. Nil: no route may have that done.
+	Sessions *websession.Keeper
 	// Identity is the identity module, where it is part of this process. Nil: it is at IdentityURL.
 	Identity http.Handler
 	// Render answers people with a page that says what went wrong. Nil: everybody gets a problem document.

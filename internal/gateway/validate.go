@@ -22,12 +22,20 @@ func (c Config) Validate() error {
 		if r.Upstream != Identity && !c.has(r.Upstream) {
 			errs = append(errs, fmt.Errorf("%s.upstream: there is no upstream %q; add it to gateway.upstreams, or use sumun", key, r.Upstream))
 		}
-		if r.handlesAnswers() && slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == r.Upstream && u.Elsewhere }) {
+		if r.Session == SessionCookie && c.isElsewhere(r.Upstream) {
+			errs = append(errs, fmt.Errorf("%s.session: requests to %q do not pass here, so the service would get the cookie; leave it out", key, r.Upstream))
+		}
+		if r.handlesAnswers() && c.isElsewhere(r.Upstream) {
 			errs = append(errs, fmt.Errorf("%s.upstream: answers of %q do not pass here, so cache, compress and idempotency do nothing; leave them out", key, r.Upstream))
 		}
 	}
 	errs = append(errs, c.checkAmbiguity())
 	return errors.Join(errs...)
+}
+
+// isElsewhere reports whether a proxy that asks here passes requests to an upstream itself.
+func (c Config) isElsewhere(name string) bool {
+	return slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == name && u.Elsewhere })
 }
 
 func (c Config) checkSwitches() error {
@@ -163,6 +171,12 @@ func (r Route) check(key string) error {
 	}
 	if r.Authentication != Required && (len(r.Scopes) > 0 || len(r.Roles) > 0 || r.Critical) {
 		fail("authentication", "%s lets in who shows no token, so scopes, roles and critical ask for nothing; use required", r.Authentication)
+	}
+	if r.Introspect && !r.Critical {
+		fail("introspect", "is set on a route that is not critical; set critical, or leave it out")
+	}
+	if r.Session == SessionCookie && r.Authentication == Public && r.Upstream != Identity {
+		fail("session", "cookie gives tokens that nobody looks at where authentication is public; use required or optional")
 	}
 	for _, scope := range r.Scopes {
 		if scope == "" || strings.ContainsAny(scope, " \"\\") {

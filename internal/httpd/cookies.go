@@ -22,6 +22,9 @@ func (c Cookies) Refresh() string { return c.prefixed("__Secure-", "sumun_refres
 // Device returns the name of the cookie by which a person's device is known again.
 func (c Cookies) Device() string { return c.prefixed("__Host-", "sumun_device") }
 
+// Gateway returns the name of the cookie behind which the gateway keeps tokens.
+func (c Cookies) Gateway() string { return c.prefixed("__Host-", "sumun_gateway") }
+
 // Lang returns the name of the cookie with the chosen language.
 func (c Cookies) Lang() string { return "sumun_lang" }
 
@@ -38,6 +41,11 @@ func (c Cookies) RefreshCookie(value string, lifetime time.Duration) *http.Cooki
 // DeviceCookie goes with every request to us.
 func (c Cookies) DeviceCookie(value string, lifetime time.Duration) *http.Cookie {
 	return c.cookie(c.Device(), value, "/", http.SameSiteLaxMode, lifetime)
+}
+
+// GatewayCookie goes with every request to us, also the first after following a link from elsewhere.
+func (c Cookies) GatewayCookie(value string, lifetime time.Duration) *http.Cookie {
+	return c.cookie(c.Gateway(), value, "/", http.SameSiteLaxMode, lifetime)
 }
 
 // LangCookie goes with every request to us.
