@@ -142,7 +142,8 @@ func (p proxy) judges(t *testing.T) {
 func (p proxy) raw(t *testing.T, path, token string) string {
 	t.Helper()
 	var d net.Dialer
-	conn, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(p.public, "http://"))
+	host := strings.TrimPrefix(p.public, "http://")
+	conn, err := d.DialContext(t.Context(), "tcp", host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +151,7 @@ func (p proxy) raw(t *testing.T, path, token string) string {
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Write([]byte("GET " + path + " HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\nAuthorization: Bearer " + token + "\r\n\r\n")); err != nil {
+	if _, err := conn.Write([]byte("GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\nAuthorization: Bearer " + token + "\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	answer := make([]byte, 64)
