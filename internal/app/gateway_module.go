@@ -71,6 +71,9 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 		e.deps.Repeats = idempotency.NewRedis(f.redis, "")
 	}
 	built := &unit{front: e.front, notes: e.notes, workers: []worker{{"gateway", e.run}, {"configuration file", e.follow}}}
+	if f.cfg.Gateway.ForwardAuth.Listen != "" {
+		built.workers = append(built.workers, worker{"forward-auth listener", e.answerProxies})
+	}
 	for _, u := range before {
 		e.deps.Verifier, e.deps.Render = entryVerifier{u.verifier, u.entryProofs}, u.pages.Fault
 	}
@@ -106,6 +109,20 @@ func (e *entrance) front(own http.Handler) (_ http.Handler, err error) {
 	e.deps.Identity = own
 	e.gateway, err = gateway.New(e.cfg.Gateway, e.deps)
 	return e.gateway, err
+}
+
+// answerProxies serves those who ask about requests that do not pass through here, until ctx ends.
+func (e *entrance) answerProxies(ctx context.Context) error {
+	cfg := e.cfg.HTTP
+	cfg.Listen, cfg.TLS = e.cfg.Gateway.ForwardAuth.Listen, httpd.TLS{}
+	s, err := httpd.NewServer(cfg, httpd.Edge(e.log, e.metrics, cfg)(e.gateway.Questions()), e.log)
+	if err != nil {
+		return err
+	}
+	if err := s.Listen(ctx); err != nil {
+		return fmt.Errorf("%w (gateway.forward_auth.listen)", err)
+	}
+	return s.Run(ctx)
 }
 
 func (e *entrance) run(ctx context.Context) error { return e.gateway.Run(ctx) }

@@ -44,10 +44,13 @@ func mayImport() map[string][]string {
 		"internal/audit":     {"internal/fault", "internal/sqldb"},
 		"internal/mail":      {"internal/fault", "internal/sqldb", "internal/keyring"}, // keyring for Secret only
 
-		"internal/token":               domain(),
-		"internal/session":             domain("internal/token"),
-		"internal/web":                 domain(),
-		"internal/gateway":             domain("internal/gateway/stage", "internal/gateway/upstream", "internal/gateway/idempotency"),
+		"internal/token":   domain(),
+		"internal/session": domain("internal/token"),
+		"internal/web":     domain(),
+		"internal/gateway": domain("internal/gateway/stage", "internal/gateway/upstream", "internal/gateway/idempotency", "internal/gateway/cache",
+			"internal/gateway/compress"),
+		"internal/gateway/cache":       {"internal/fault", "internal/httpd", "internal/gateway/stage"},
+		"internal/gateway/compress":    {"internal/gateway/stage"},
 		"internal/gateway/idempotency": {"internal/fault", "internal/redisdb", "internal/gateway/stage"},
 		"internal/gateway/stage":       domain(),
 		"internal/gateway/upstream":    {"internal/fault"},

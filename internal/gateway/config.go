@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sumunio/sumun/internal/gateway/cache"
+	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/keyring"
@@ -21,7 +23,9 @@ type Config struct {
 	Rate          int           `yaml:"rate" doc:"Requests per minute of a person or service that shows a token, and of a network address without one, on all routes together that say nothing about limits."`
 	Staleness     time.Duration `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
 	Feed          Feed          `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
+	ForwardAuth   ForwardAuth   `yaml:"forward_auth" doc:"Where a proxy that stays in front of the services asks about each request: nginx, Traefik, Caddy, Envoy."`
 	StripHeaders  []string      `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
+	CacheMemory   int64         `yaml:"cache_memory" doc:"How much memory kept answers may take, of all routes with cache together, in bytes."`
 	Upstreams     []Upstream    `yaml:"upstreams" doc:"The services that routes lead to."`
 	Routes        []Route       `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
 }
@@ -31,6 +35,11 @@ type Feed struct {
 	ClientID     string         `yaml:"client_id" doc:"The client that this gateway is, with the scope revocations:read. Empty: the feed is not followed, and tokens live until they expire."`
 	ClientSecret keyring.Secret `yaml:"client_secret" doc:"Its secret."`
 	Snapshot     string         `yaml:"snapshot" doc:"A file in which keys and revocations are kept, so that the gateway starts while the identity module is down. Empty: none."`
+}
+
+// ForwardAuth is where proxies ask.
+type ForwardAuth struct {
+	Listen string `yaml:"listen" doc:"Address and port, for the proxies in http.trusted_proxies alone: /nginx, /forwarded (Traefik, Caddy), /envoy. Keep it away from the public. Empty: nobody asks."`
 }
 
 // Route is what happens to the requests that it takes.
@@ -60,13 +69,15 @@ type Route struct {
 	Limits         []Limit        `yaml:"limits" doc:"How often one caller may come. Empty: gateway.rate."`
 	Unlimited      bool           `yaml:"unlimited" doc:"Whether there is no limit, not even gateway.rate."`
 
+	Cache       cache.Config       `yaml:"cache" doc:"Answers that are kept and given again."`
+	Compress    compress.Config    `yaml:"compress" doc:"Answers that are made smaller."`
 	Idempotency idempotency.Config `yaml:"idempotency" doc:"Requests that a caller may repeat without them happening twice."`
 }
 
 // SetDefaults prepares a route to be read.
 func (r *Route) SetDefaults() {
 	r.Authentication, r.SecurityHeaders = Required, true
-	r.Idempotency = idempotency.DefaultConfig()
+	r.Cache, r.Compress, r.Idempotency = cache.DefaultConfig(), compress.DefaultConfig(), idempotency.DefaultConfig()
 }
 
 // hosts are the names of the route, "" for any.
@@ -92,8 +103,10 @@ func (l *Limit) SetDefaults() { l.By, l.Per = ByCaller, time.Minute }
 type Upstream struct {
 	upstream.Config `yaml:",inline"`
 
-	Fallback string `yaml:"fallback" doc:"The upstream that gets the requests that this one could not answer."`
-	HashBy   string `yaml:"hash_by" doc:"What is hashed where balance is hash: caller, header:NAME or cookie:NAME."`
+	Fallback  string `yaml:"fallback" doc:"The upstream that gets the requests that this one could not answer."`
+	Elsewhere bool   `yaml:"elsewhere" doc:"Whether requests do not pass through this gateway but through a proxy, which asks here about them (forward_auth). There are no endpoints then."`
+
+	HashBy string `yaml:"hash_by" doc:"What is hashed where balance is hash: caller, header:NAME or cookie:NAME."`
 }
 
 // SetDefaults prepares an upstream to be read.
@@ -102,7 +115,7 @@ func (u *Upstream) SetDefaults() { u.Config, u.HashBy = upstream.DefaultConfig()
 // DefaultConfig serves Sumun alone.
 func DefaultConfig() Config {
 	return Config{
-		DefaultRoutes: true, SignInRate: 10, Rate: 100, Staleness: 30 * time.Second,
+		DefaultRoutes: true, SignInRate: 10, Rate: 100, Staleness: 30 * time.Second, CacheMemory: 64 << 20,
 		StripHeaders: []string{
 			"X-Sumun-*", "X-User-*", "X-Auth-Request-*", "X-Authenticated-*", "X-Remote-*", "Remote-User", "X-Forwarded-User",
 			"X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username",

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/sumunio/sumun/internal/gateway/stage"
@@ -14,6 +15,9 @@ import (
 func (b *builder) forward(rc Route) (stage.Handler, error) {
 	if rc.Upstream == Identity && b.deps.Identity != nil {
 		return b.inProcess(), nil
+	}
+	if b.isElsewhere(rc.Upstream) {
+		return func(http.ResponseWriter, *http.Request, *stage.Call) error { return httpd.ErrNotFound }, nil
 	}
 	to := b.services[rc.Upstream]
 	if to == nil {
@@ -30,6 +34,7 @@ func (b *builder) forward(rc Route) (stage.Handler, error) {
 		clean.clean(r.Header)
 		if !token {
 			delete(r.Header, "Authorization")
+			delete(r.Header, "Dpop") // the proof that goes with it
 		}
 		if rc.Upstream != Identity {
 			withholdCookies(r.Header)
@@ -116,9 +121,14 @@ func (u *Upstream) key(r *http.Request, c *stage.Call) string {
 // errNoIdentity is for routes that lead to the identity module where there is none.
 var errNoIdentity = errors.New("gateway.identity_url: empty, and the identity module is not part of this process; give where it serves")
 
+// isElsewhere reports whether an upstream gets its requests from a proxy that asks here.
+func (b *builder) isElsewhere(name string) bool {
+	return slices.ContainsFunc(b.cfg.Upstreams, func(u Upstream) bool { return u.Name == name && u.Elsewhere })
+}
+
 // upstreams are those of the configuration, and the identity module where it is elsewhere.
 func (b *builder) upstreams() []Upstream {
-	all := b.cfg.Upstreams
+	all := slices.DeleteFunc(slices.Clone(b.cfg.Upstreams), func(u Upstream) bool { return u.Elsewhere })
 	if b.deps.Identity != nil || b.cfg.IdentityURL == "" || b.cfg.has(Identity) {
 		return all
 	}
@@ -126,5 +136,5 @@ func (b *builder) upstreams() []Upstream {
 	u.Name, u.Endpoints = Identity, []upstream.Endpoint{{URL: b.cfg.IdentityURL}}
 	// Its 503 is an answer to one person, such as in a storm of sign-ins, and no reason to keep refreshes from it.
 	u.Breaker, u.Health.Passive, u.Retry.Statuses = upstream.Breaker{}, upstream.Passive{}, nil
-	return append(all[:len(all):len(all)], u)
+	return append(all, u)
 }

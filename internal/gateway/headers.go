@@ -25,7 +25,13 @@ var alwaysStripped = []string{
 
 func newCleaner(strip []string) *cleaner {
 	c := &cleaner{names: map[string]bool{}}
-	for _, list := range [][]string{alwaysStripped, strip} {
+	c.add(alwaysStripped, strip)
+	return c
+}
+
+// add takes names of headers, a star at the end standing for any ending.
+func (c *cleaner) add(lists ...[]string) {
+	for _, list := range lists {
 		for _, name := range list {
 			bare, prefix := strings.CutSuffix(name, "*")
 			bare = fold(textproto.CanonicalMIMEHeaderKey(bare))
@@ -36,7 +42,6 @@ func newCleaner(strip []string) *cleaner {
 			}
 		}
 	}
-	return c
 }
 
 // clean removes the headers that belong to the connection (RFC 9110, section 7.6.1), and those that say who calls. It comes

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sumunio/sumun/internal/httpd"
 )
 
 // Validate returns everything that is wrong with the configuration, each with its key, value and remedy. It does not say whether
@@ -27,6 +29,9 @@ func (c Config) Validate() error {
 
 func (c Config) checkSwitches() error {
 	var errs []error
+	if c.ForwardAuth.Listen != "" {
+		errs = append(errs, httpd.CheckListen("forward_auth.listen", c.ForwardAuth.Listen))
+	}
 	if c.IdentityURL != "" {
 		errs = append(errs, checkURL("identity_url", c.IdentityURL))
 	}
@@ -40,6 +45,9 @@ func (c Config) checkSwitches() error {
 	}
 	if c.Staleness < time.Second || c.Staleness > time.Hour {
 		errs = append(errs, fmt.Errorf("staleness: %s is outside 1s to 1h; use 30s", c.Staleness))
+	}
+	if c.CacheMemory < 1<<20 || c.CacheMemory > 1<<40 {
+		errs = append(errs, fmt.Errorf("cache_memory: %d is outside 1048576 to %d; use 67108864", c.CacheMemory, int64(1)<<40))
 	}
 	if (c.Feed.ClientID == "") != (c.Feed.ClientSecret == "") {
 		errs = append(errs, errors.New("feed.client_id: it and client_secret go together; set both or neither"))
@@ -64,7 +72,10 @@ func (c Config) checkUpstreams() error {
 	for i, u := range c.Upstreams {
 		key := fmt.Sprintf("upstreams[%d]", i)
 		errs = append(errs, checkName(key, u.Name, names), within(key, u.Config.Validate()))
-		if len(u.Endpoints) == 0 {
+		if u.Elsewhere && len(u.Endpoints) > 0 {
+			errs = append(errs, fmt.Errorf("%s.elsewhere: is set beside endpoints; keep one of the two", key))
+		}
+		if len(u.Endpoints) == 0 && !u.Elsewhere {
 			errs = append(errs, fmt.Errorf("%s.endpoints: empty; name where the service is, such as http://10.0.0.7:8000", key))
 		}
 		kind, name, named := strings.Cut(u.HashBy, ":")
@@ -104,6 +115,9 @@ func (c Config) checkFallback(key string, u Upstream) error {
 		}
 		if seen[next] {
 			return fmt.Errorf("%s.fallback: %q leads back to itself; end the chain somewhere", key, u.Fallback)
+		}
+		if c.Upstreams[i].Elsewhere {
+			return fmt.Errorf("%s.fallback: %q is elsewhere, so nothing can be sent there; name one with endpoints", key, next)
 		}
 		seen[next] = true
 		next = c.Upstreams[i].Fallback
@@ -166,6 +180,18 @@ func (r Route) check(key string) error {
 		if l.Rate < 1 || l.Rate > maxRate || l.Burst < 0 || l.Burst > maxRate || l.Per < time.Second || l.Per > 24*time.Hour {
 			fail(fmt.Sprintf("limits[%d].rate", i), "%d per %s with a burst of %d makes no sense; use 1 to %d, per 1s to 24h", l.Rate, l.Per, l.Burst, maxRate)
 		}
+	}
+	errs = append(errs, within(key+".cache", r.Cache.Validate()))
+	if r.Cache.Enabled && r.Upstream == Identity {
+		fail("cache", "is enabled for %s, whose answers are each person's own; leave it out", Identity)
+	}
+	if r.Cache.Enabled && r.Cache.PerPerson && r.Authentication != Required && r.Authentication != Optional {
+		fail("cache.per_person", "nobody is known where authentication is %s; use required or optional", r.Authentication)
+	}
+	errs = append(errs, within(key+".compress", r.Compress.Validate()))
+	if r.Compress.Enabled && !r.Compress.WithSecrets && r.Authentication != Public {
+		fail("compress", "is enabled where authentication is %s: the size of answers can betray the secrets in them; "+
+			"leave it out, or set with_secrets after reading what it says", r.Authentication)
 	}
 	errs = append(errs, within(key+".idempotency", r.Idempotency.Validate()))
 	if r.Idempotency.Enabled() && r.Authentication != Required {

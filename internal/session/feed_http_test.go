@@ -450,7 +450,7 @@ func testKindsOfRevocations(t *testing.T, p *place) {
 	started := s.signIn(t, session.Start{ClientID: "shop"})
 	stays := s.signIn(t, session.Start{Subject: started.Session.Subject, ClientID: "app"})
 	claims := other.claims(t, started.Tokens.Access)
-	must(t, s.Revoke(t.Context(), session.OfGrant(started.Session.ID, "shop")))
+	must(t, s.Revoke(t.Context(), session.OfGrant(claims.GrantID)))
 	must(t, s.Revoke(t.Context(), session.OfToken("another")))
 	must(t, other.Apply(t.Context()))
 	if !other.Revocations().Revoked(claims) {
