@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sumunio/sumun/auth"
 )
 
 // outageVariable says how long identity is down in TestOutage, such as 60s.
@@ -29,14 +33,23 @@ func TestOutage(t *testing.T) {
 	st := sqliteStore(t)
 	st.split = true
 	st.addUser(t, "owner@example.com")
-	snapshot := func() string { return "SUMUN_GATEWAY_FEED_SNAPSHOT=" + filepath.Join(t.TempDir(), "snapshot") }
-	one := st.serve(t, append(quick(), "--config", routesFile(t, "", behind(t).URL, shopRoute), snapshot())...)
-	arguments := append(slices.Clone(one.arguments), "--listen", "127.0.0.1:0", snapshot())
+	const snapshot = "SUMUN_GATEWAY_FEED_SNAPSHOT="
+	file := filepath.Join(t.TempDir(), "snapshot") // of the second gateway
+	one := st.serve(t, append(quick(), "--config", routesFile(t, "", behind(t).URL, shopRoute), snapshot+filepath.Join(t.TempDir(), "snapshot"))...)
+	arguments := append(slices.Clone(one.arguments), "--listen", "127.0.0.1:0", snapshot+file)
 	two := serve(t, arguments...)
 	living, ended, last := one.signIn(t, "owner@example.com"), one.signIn(t, "owner@example.com"), one.signIn(t, "owner@example.com")
 	one.send(t, "DELETE /v1/sessions/current", nil, bearer(ended.AccessToken)).want(t, 204)
 	one.refuses(t, ended.AccessToken)
 	two.refuses(t, ended.AccessToken)
+	id := auth.RevocationHash(auth.RevokeSession, ended.SessionID)
+	err := eventually(t.Context(), startPatience, "the snapshot has the sign-out", func(context.Context) (bool, error) {
+		text, err := os.ReadFile(file)
+		return bytes.Contains(text, []byte(base64.RawURLEncoding.EncodeToString(id[:]))), err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	first, second := one.keepAsking(t, living.AccessToken), two.keepAsking(t, living.AccessToken)
 	one.identity.kill(t)
@@ -50,7 +63,7 @@ func TestOutage(t *testing.T) {
 	one.refuses(t, ended.AccessToken)
 
 	identity := serve(t, append(slices.Clone(one.identity.arguments), "--listen", strings.TrimPrefix(one.identity.public, "http://"))...)
-	err := eventually(t.Context(), startPatience, "a sign-out after the outage", func(ctx context.Context) (bool, error) {
+	err = eventually(t.Context(), startPatience, "a sign-out after the outage", func(ctx context.Context) (bool, error) {
 		a, err := one.try(ctx, "DELETE /v1/sessions/current", nil, bearer(last.AccessToken))
 		return a.status == 204 || a.code() == "auth.revoked", err
 	})
