@@ -38,6 +38,7 @@ func TestOutage(t *testing.T) {
 	one := st.serve(t, append(quick(), "--config", routesFile(t, "", behind(t).URL, shopRoute), snapshot+filepath.Join(t.TempDir(), "snapshot"))...)
 	arguments := append(slices.Clone(one.arguments), "--listen", "127.0.0.1:0", snapshot+file)
 	two := serve(t, arguments...)
+	one.failures, two.failures = true, true // a long outage is an alarm
 	living, ended, last := one.signIn(t, "owner@example.com"), one.signIn(t, "owner@example.com"), one.signIn(t, "owner@example.com")
 	one.send(t, "DELETE /v1/sessions/current", nil, bearer(ended.AccessToken)).want(t, 204)
 	one.refuses(t, ended.AccessToken)
@@ -57,6 +58,7 @@ func TestOutage(t *testing.T) {
 	second.end(t)
 	two.kill(t)
 	two = serve(t, arguments...)
+	two.failures = true
 	second = two.keepAsking(t, living.AccessToken)
 	two.refuses(t, ended.AccessToken)
 	<-down
