@@ -24,6 +24,7 @@ func (g *Gateway) compile(cfg Config) (*table, error) {
 			return nil, err
 		}
 	}
+	b.addKeys(t)
 	for _, rc := range cfg.Routes {
 		if err := b.addTo(t, rc, false); err != nil {
 			return nil, err
@@ -40,13 +41,17 @@ type builder struct {
 }
 
 func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
-	forward, err := b.forward(rc)
+	told, err := b.authorization(rc)
+	if err != nil {
+		return err
+	}
+	forward, err := b.forward(rc, told)
 	if err != nil {
 		return err
 	}
 	rt := &route{name: rc.Name, handle: stage.Chain(forward, b.stages(rc)...), isDefault: isDefault}
 	if !isDefault { // Sumun's own decide by themselves, and one of them takes every path that nobody else does
-		rt.judge = stage.Chain(b.verdict(rc), b.questions(rc)...)
+		rt.judge = stage.Chain(verdict(rc, told), b.questions(rc)...)
 	}
 	t.add(rc, rt)
 	return nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sumunio/sumun/internal/gateway/assertion"
 	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
@@ -16,18 +17,19 @@ import (
 // Config is which requests go where, and what is asked of them on the way. Routes, upstreams, rates and
 // strip_headers take effect as soon as the file has changed, the rest at the next start.
 type Config struct {
-	DefaultRoutes bool          `yaml:"default_routes" doc:"Whether Sumun's own pages and API are served at every path that no other route takes."`
-	IdentityURL   string        `yaml:"identity_url" doc:"Where the identity module serves, such as http://10.0.0.5:8080, where it is not part of this process. Several addresses are an upstream called sumun."`
-	Audience      string        `yaml:"audience" doc:"The name that access tokens carry for what is behind this gateway. Empty: the issuer."`
-	SignInRate    int           `yaml:"sign_in_rate" doc:"Sign-ins per minute from one network address (IPv6: one /64), on Sumun's own routes."`
-	Rate          int           `yaml:"rate" doc:"Requests per minute of a person or service that shows a token, and of a network address without one, on all routes together that say nothing about limits."`
-	Staleness     time.Duration `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
-	Feed          Feed          `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
-	ForwardAuth   ForwardAuth   `yaml:"forward_auth" doc:"Where a proxy that stays in front of the services asks about each request: nginx, Traefik, Caddy, Envoy."`
-	StripHeaders  []string      `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
-	CacheMemory   int64         `yaml:"cache_memory" doc:"How much memory kept answers may take, of all routes with cache together, in bytes."`
-	Upstreams     []Upstream    `yaml:"upstreams" doc:"The services that routes lead to."`
-	Routes        []Route       `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
+	DefaultRoutes bool             `yaml:"default_routes" doc:"Whether Sumun's own pages and API are served at every path that no other route takes."`
+	IdentityURL   string           `yaml:"identity_url" doc:"Where the identity module serves, such as http://10.0.0.5:8080, where it is not part of this process. Several addresses are an upstream called sumun."`
+	Audience      string           `yaml:"audience" doc:"The name that access tokens carry for what is behind this gateway. Empty: the issuer."`
+	SignInRate    int              `yaml:"sign_in_rate" doc:"Sign-ins per minute from one network address (IPv6: one /64), on Sumun's own routes."`
+	Rate          int              `yaml:"rate" doc:"Requests per minute of a person or service that shows a token, and of a network address without one, on all routes together that say nothing about limits."`
+	Staleness     time.Duration    `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
+	Feed          Feed             `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
+	ForwardAuth   ForwardAuth      `yaml:"forward_auth" doc:"Where a proxy that stays in front of the services asks about each request: nginx, Traefik, Caddy, Envoy."`
+	Assertions    assertion.Config `yaml:"assertions" doc:"What services are told of callers with forward: assertion."`
+	StripHeaders  []string         `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
+	CacheMemory   int64            `yaml:"cache_memory" doc:"How much memory kept answers may take, of all routes with cache together, in bytes."`
+	Upstreams     []Upstream       `yaml:"upstreams" doc:"The services that routes lead to."`
+	Routes        []Route          `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
 }
 
 // Feed is how the revocation feed of an identity module elsewhere is read.
@@ -51,7 +53,7 @@ type Route struct {
 
 	Upstream        string        `yaml:"upstream" doc:"The name of the upstream that answers; sumun is the identity module."`
 	Strip           string        `yaml:"strip" doc:"The beginning of the path that the upstream does not get to see, such as /shop."`
-	Forward         Forward       `yaml:"forward" doc:"What the upstream gets of the caller's credentials: none, or token."`
+	Forward         Forward       `yaml:"forward" doc:"What the upstream gets of the caller's credentials: assertion (who calls, signed by the gateway for this upstream alone), token (as it was sent) or none. sumun gets the token."`
 	IdentityHeaders bool          `yaml:"identity_headers" doc:"Whether the upstream is told in headers who calls: X-Sumun-Subject, -Client, -Session, -Scope, -Roles."`
 	SecurityHeaders bool          `yaml:"security_headers" doc:"Whether answers get the security headers that the upstream did not set."`
 	Timeout         time.Duration `yaml:"timeout" doc:"How long the whole exchange may take, beyond what http.read_timeout and http.write_timeout allow. 0s: what they allow."`
@@ -76,7 +78,7 @@ type Route struct {
 
 // SetDefaults prepares a route to be read.
 func (r *Route) SetDefaults() {
-	r.Authentication, r.SecurityHeaders = Required, true
+	r.Authentication, r.Forward, r.SecurityHeaders = Required, ForwardAssertion, true
 	r.Cache, r.Compress, r.Idempotency = cache.DefaultConfig(), compress.DefaultConfig(), idempotency.DefaultConfig()
 }
 
@@ -103,10 +105,19 @@ func (l *Limit) SetDefaults() { l.By, l.Per = ByCaller, time.Minute }
 type Upstream struct {
 	upstream.Config `yaml:",inline"`
 
+	Audience  string `yaml:"audience" doc:"What assertions call this service. Empty: its name."`
 	Fallback  string `yaml:"fallback" doc:"The upstream that gets the requests that this one could not answer."`
 	Elsewhere bool   `yaml:"elsewhere" doc:"Whether requests do not pass through this gateway but through a proxy, which asks here about them (forward_auth). There are no endpoints then."`
 
 	HashBy string `yaml:"hash_by" doc:"What is hashed where balance is hash: caller, header:NAME or cookie:NAME."`
+}
+
+// audience is the upstream's name in assertions.
+func (u Upstream) audience() string {
+	if u.Audience != "" {
+		return u.Audience
+	}
+	return u.Name
 }
 
 // SetDefaults prepares an upstream to be read.
@@ -165,18 +176,19 @@ type Forward string
 
 // What it can get.
 const (
-	ForwardNone  Forward = "none"
-	ForwardToken Forward = "token"
+	ForwardNone      Forward = "none"
+	ForwardToken     Forward = "token"
+	ForwardAssertion Forward = "assertion"
 )
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (f *Forward) UnmarshalText(text []byte) error {
 	switch v := Forward(text); v {
-	case ForwardNone, ForwardToken:
+	case ForwardNone, ForwardToken, ForwardAssertion:
 		*f = v
 		return nil
 	}
-	return errors.New("write none or token")
+	return errors.New("write assertion, token or none")
 }
 
 // LimitBy is who is counted.

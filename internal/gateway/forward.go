@@ -12,7 +12,7 @@ import (
 )
 
 // forward returns what comes after all stages: the upstream of a route.
-func (b *builder) forward(rc Route) (stage.Handler, error) {
+func (b *builder) forward(rc Route, told authorization) (stage.Handler, error) {
 	if rc.Upstream == Identity && b.deps.Identity != nil {
 		return b.inProcess(), nil
 	}
@@ -29,12 +29,19 @@ func (b *builder) forward(rc Route) (stage.Handler, error) {
 	onPlain, onSecure := answer(rc, false), answer(rc, true)
 	hashed := to.cfg.Balance == upstream.BalanceHash
 	strip := escape([]byte(rc.Strip))
-	token := rc.Forward == ForwardToken || rc.Upstream == Identity
+	asSent := rc.sendsToken()
 	return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
+		value, err := told(r, c)
+		if err != nil {
+			return err
+		}
 		clean.clean(r.Header)
-		if !token {
+		if !asSent {
 			delete(r.Header, "Authorization")
 			delete(r.Header, "Dpop") // the proof that goes with it
+		}
+		if value != nil {
+			r.Header["Authorization"] = value
 		}
 		if rc.Upstream != Identity {
 			withholdCookies(r.Header)

@@ -29,6 +29,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway/assertion"
 	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
@@ -69,6 +70,8 @@ type Deps struct {
 	Limiter ratelimit.Limiter
 	// Repeats remembers what was asked under which key. Nil: this process alone does.
 	Repeats idempotency.Store
+	// Assertions are what services are told of callers. Nil: no route may ask for them.
+	Assertions *assertion.Signer
 	// Identity is the identity module, where it is part of this process. Nil: it is at IdentityURL.
 	Identity http.Handler
 	// Render answers people with a page that says what went wrong. Nil: everybody gets a problem document.

@@ -154,11 +154,15 @@ func newOutside(strip []string) *cleaner {
 var toldAbout = []string{"Authorization", "X-Sumun-Subject", "X-Sumun-Client", "X-Sumun-Session", "X-Sumun-Scope", "X-Sumun-Roles"}
 
 // verdict ends the questions of a route: the request may pass, and this is what its service is told.
-func (b *builder) verdict(rc Route) stage.Handler {
+func verdict(rc Route, told authorization) stage.Handler {
 	return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
 		h := w.Header()
-		if rc.Forward == ForwardToken && r.Header["Authorization"] != nil {
-			h["Authorization"] = r.Header["Authorization"]
+		value, err := told(r, c)
+		if err != nil {
+			return err
+		}
+		if value != nil {
+			h["Authorization"] = value
 		}
 		if rc.IdentityHeaders {
 			introduce(h, c)

@@ -14,7 +14,7 @@ import (
 // Validate returns everything that is wrong with the configuration, each with its key, value and remedy. It does not say whether
 // an identity module or an issuer is missing: that depends on what else is served.
 func (c Config) Validate() error {
-	errs := []error{c.checkSwitches(), c.checkUpstreams()}
+	errs := []error{c.checkSwitches(), c.checkUpstreams(), within("assertions", c.Assertions.Validate())}
 	names := map[string]bool{}
 	for i, r := range c.Routes {
 		key := fmt.Sprintf("routes[%d]", i)

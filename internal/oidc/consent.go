@@ -129,7 +129,7 @@ func (s *Service) end(ctx context.Context, g given) error {
 			err = nil
 		}
 	} else {
-		err = s.deps.Sessions.EndGrant(ctx, g.subject, g.id, session.GrantRevoked)
+		err = s.deps.Sessions.EndGrant(ctx, g.subject, g.session, g.id, session.GrantRevoked)
 	}
 	if err != nil {
 		return err

@@ -95,15 +95,19 @@ func grantID(clientID string, id uuid.UUID) string {
 	return id.String()
 }
 
-// EndGrant ends a client's grant, by its id: its refresh tokens are worth nothing, and its access tokens are refused. The session goes
+// EndGrant ends a client's grant in a session, by its id: its refresh tokens are worth nothing, and its access tokens are refused. The session goes
 // on. One that is not there, or has ended, is fine.
-func (s *Service) EndGrant(ctx context.Context, subject, grantID string, reason Reason) error {
+func (s *Service) EndGrant(ctx context.Context, subject, sessionID, grantID string, reason Reason) error {
 	id, err := ParseID(grantID)
 	if err != nil {
 		return err
 	}
+	in, err := ParseID(sessionID)
+	if err != nil {
+		return err
+	}
 	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		if err := s.store.endGrant(ctx, tx, subject, id, reason); err != nil {
+		if err := s.store.endGrant(ctx, tx, ending{subject: subject, reason: reason}, in, id); err != nil {
 			return err
 		}
 		return s.RevokeTx(ctx, tx, OfGrant(grantID))
@@ -120,7 +124,7 @@ const (
 			SELECT 1 FROM session_grants g WHERE g.session_id = s.id AND g.status = 'live' AND g.idle_expires_at > $3))`
 	endOneGrant = `UPDATE session_grants
 		SET status = 'ended', ended_at = $1, end_reason = $2, purge_at = CASE WHEN purge_at < $3 THEN purge_at ELSE $3 END
-		WHERE status = 'live' AND id = $4 AND subject = $5`
+		WHERE status = 'live' AND id IN ($4, $5) AND subject = $6`
 )
 
 func (s sqlStore) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error) {
@@ -159,12 +163,13 @@ func (s sqlStore) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finish, 
 	return finished, s.insertGrant(ctx, tx, o)
 }
 
-func (s sqlStore) endGrant(ctx context.Context, tx sqldb.Tx, subject string, id uuid.UUID, reason Reason) error {
-	p, err := s.lockSubject(ctx, tx, subject, nil)
+func (s sqlStore) endGrant(ctx context.Context, tx sqldb.Tx, e ending, in, id uuid.UUID) error {
+	p, err := s.lockSubject(ctx, tx, e.subject, nil)
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, endOneGrant, sqldb.Micros(p.now), string(reason), sqldb.Micros(p.now.Add(keepEnded)), id.String(), subject)
+	_, err = tx.ExecContext(ctx, endOneGrant, sqldb.Micros(p.now), string(e.reason), sqldb.Micros(p.now.Add(keepEnded)), id.String(),
+		grantAlias(in, id).String(), e.subject)
 	return err
 }
 

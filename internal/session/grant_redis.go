@@ -51,7 +51,7 @@ func (s *redisStore) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finis
 	}, nil
 }
 
-func (s *redisStore) endGrant(ctx context.Context, tx sqldb.Tx, subject string, id uuid.UUID, reason Reason) error {
-	_, err := s.intend(ctx, tx, subject, intent{Kind: intendEndGrant, ID: id.String(), Reason: reason})
+func (s *redisStore) endGrant(ctx context.Context, tx sqldb.Tx, e ending, _, id uuid.UUID) error {
+	_, err := s.intend(ctx, tx, e.subject, intent{Kind: intendEndGrant, ID: id.String(), Reason: e.reason})
 	return err
 }

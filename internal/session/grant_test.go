@@ -133,7 +133,7 @@ func testGrantEndsAlone(t *testing.T, p *place) {
 	_, stays, err := n.grant(t.Context(), one.Subject, one.ID, "other")
 	must(t, err)
 	for range 2 {
-		must(t, n.EndGrant(t.Context(), one.Subject, g.ID, session.GrantRevoked))
+		must(t, n.EndGrant(t.Context(), one.Subject, one.ID, g.ID, session.GrantRevoked))
 	}
 	if _, err := n.verifier.Verify(t.Context(), ends.Access); !errors.Is(err, auth.ErrRevoked) {
 		t.Errorf("its access token: %v", err)
@@ -149,7 +149,7 @@ func testGrantEndsAlone(t *testing.T, p *place) {
 	n.claims(t, again.Access)
 	_, err = n.RefreshWith(t.Context(), again.Refresh, shop(0), laptop)
 	must(t, err)
-	if err := n.EndGrant(t.Context(), newSubject(), g.ID, session.GrantRevoked); err != nil {
+	if err := n.EndGrant(t.Context(), newSubject(), one.ID, g.ID, session.GrantRevoked); err != nil {
 		t.Errorf("another person's: %v", err)
 	}
 }
@@ -207,4 +207,43 @@ func testGrantsRaceTheEnd(t *testing.T, p *place) {
 			t.Errorf("a refresh token outlives the sign-out: %v", err)
 		}
 	}
+}
+
+// Programs notice no more of a move than people do: their grants go on, can be ended, and may be given while it is under way.
+func TestGrantsMove(t *testing.T) {
+	t.Parallel()
+	onRedis(t, []test{{"both ways", bothWays(testGrantsMove)}})
+}
+
+func testGrantsMove(t *testing.T, p *place, m session.Move) {
+	c := newClock()
+	n := newNode(t, p.again(t), in(m.From), c.now)
+	one, cookie := n.openPage(t, newSubject())
+	_, stays, err := n.grant(t.Context(), one.Subject, one.ID, "shop")
+	must(t, err)
+	ends, ending, err := n.grant(t.Context(), one.Subject, one.ID, "shop")
+	must(t, err)
+	var late *session.Granting // decided before the move, and brought to life after it
+	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) (err error) {
+		late, err = n.BeginGrant(t.Context(), tx, session.GrantStart{Subject: one.Subject, SessionID: one.ID, ClientID: "shop", Device: laptop})
+		return err
+	}))
+	n.moveAll(t, m)
+	stays, err = n.RefreshWith(t.Context(), stays.Refresh, shop(0), laptop)
+	must(t, err)
+	tokens, err := late.Commit(t.Context())
+	must(t, err)
+	_, err = n.RefreshWith(t.Context(), tokens.Refresh, shop(0), laptop)
+	must(t, err)
+	must(t, n.EndGrant(t.Context(), one.Subject, one.ID, ends.ID, session.GrantRevoked))
+	if _, err := n.RefreshWith(t.Context(), ending.Refresh, shop(0), laptop); !errors.Is(err, session.ErrEnded) {
+		t.Errorf("a grant that was ended after the move: %v", err)
+	}
+	if _, err := n.RefreshWith(t.Context(), stays.Refresh, session.Evidence{}, laptop); !errors.Is(err, session.ErrInvalidGrant) {
+		t.Errorf("without its client: %v", err)
+	}
+	_, _, err = n.grant(t.Context(), one.Subject, one.ID, "other")
+	must(t, err)
+	_, err = n.Authenticate(t.Context(), cookie)
+	must(t, err)
 }

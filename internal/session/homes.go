@@ -303,8 +303,8 @@ func (s *homes) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finish, er
 	}, nil
 }
 
-func (s *homes) endGrant(ctx context.Context, tx sqldb.Tx, subject string, id uuid.UUID, reason Reason) error {
-	_, err := decide(s, func(st store) (struct{}, error) { return struct{}{}, st.endGrant(ctx, tx, subject, id, reason) })
+func (s *homes) endGrant(ctx context.Context, tx sqldb.Tx, e ending, in, id uuid.UUID) error {
+	_, err := decide(s, func(st store) (struct{}, error) { return struct{}{}, st.endGrant(ctx, tx, e, in, id) })
 	return err
 }
 

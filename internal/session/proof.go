@@ -63,7 +63,7 @@ type proverKey struct{}
 // and each one that is judged has to be remembered. RefreshWith refuses a token that is not.
 func (s *Service) withProver(ctx huma.Context, next func(huma.Context)) {
 	next(huma.WithValue(ctx, proverKey{}, func(presented string) (string, error) {
-		if _, err := s.verify(ctx.Context(), presented, FirstParty); err != nil {
+		if _, err := s.verify(ctx.Context(), presented, ""); err != nil {
 			return "", nil
 		}
 		return s.provedBy(ctx)

@@ -37,7 +37,7 @@ type store interface {
 	// attach decides in the caller's transaction that a client gets a grant in the session o.id, which must be live when finish,
 	// called after the commit, has returned; endGrant ends one, and apply follows the commit.
 	attach(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error)
-	endGrant(ctx context.Context, tx sqldb.Tx, subject string, id uuid.UUID, reason Reason) error
+	endGrant(ctx context.Context, tx sqldb.Tx, e ending, in, id uuid.UUID) error
 	// rotate decides what a refresh token is worth and acts on it, atomically.
 	rotate(ctx context.Context, r rotation) (decision, error)
 	// settle draws the consequences of a theft that rotate found, once, however many nodes try. A store may settle more that
