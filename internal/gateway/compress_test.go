@@ -181,6 +181,10 @@ func TestCompressionBesideSecrets(t *testing.T) {
 	if err := w.gateway.Load(cfg); err != nil {
 		t.Error(err)
 	}
+	cfg.Upstreams[0].Elsewhere, cfg.Upstreams[0].Endpoints = true, nil
+	if err := w.gateway.Load(cfg); err == nil || !strings.Contains(err.Error(), "do nothing") {
+		t.Errorf("compression where no answer passes: %v", err)
+	}
 }
 
 // Whatever a client writes, it gets a coding that it named, or none.

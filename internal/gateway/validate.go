@@ -18,9 +18,12 @@ func (c Config) Validate() error {
 	names := map[string]bool{}
 	for i, r := range c.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
-		errs = append(errs, checkName(key, r.Name, names), checkOwnName(key, r.Name), r.check(key))
+		errs = append(errs, checkName(key, r.Name, names), checkOwnName(key, r.Name), r.check(key), r.checkPolicies(key))
 		if r.Upstream != Identity && !c.has(r.Upstream) {
 			errs = append(errs, fmt.Errorf("%s.upstream: there is no upstream %q; add it to gateway.upstreams, or use sumun", key, r.Upstream))
+		}
+		if r.handlesAnswers() && slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == r.Upstream && u.Elsewhere }) {
+			errs = append(errs, fmt.Errorf("%s.upstream: answers of %q do not pass here, so cache, compress and idempotency do nothing; leave them out", key, r.Upstream))
 		}
 	}
 	errs = append(errs, c.checkAmbiguity())
@@ -181,6 +184,23 @@ func (r Route) check(key string) error {
 			fail(fmt.Sprintf("limits[%d].rate", i), "%d per %s with a burst of %d makes no sense; use 1 to %d, per 1s to 24h", l.Rate, l.Per, l.Burst, maxRate)
 		}
 	}
+	if r.Unlimited && len(r.Limits) > 0 {
+		fail("unlimited", "is set beside limits; keep one of the two")
+	}
+	return errors.Join(errs...)
+}
+
+// handlesAnswers reports whether a route does something with what its upstream answers.
+func (r Route) handlesAnswers() bool {
+	return r.Cache.Enabled || r.Compress.Enabled || r.Idempotency.Enabled()
+}
+
+// checkPolicies finds what is wrong with what a route does beside passing on.
+func (r Route) checkPolicies(key string) error {
+	var errs []error
+	fail := func(field, format string, values ...any) {
+		errs = append(errs, fmt.Errorf(key+"."+field+": "+format, values...))
+	}
 	errs = append(errs, within(key+".cache", r.Cache.Validate()))
 	if r.Cache.Enabled && r.Upstream == Identity {
 		fail("cache", "is enabled for %s, whose answers are each person's own; leave it out", Identity)
@@ -196,9 +216,6 @@ func (r Route) check(key string) error {
 	errs = append(errs, within(key+".idempotency", r.Idempotency.Validate()))
 	if r.Idempotency.Enabled() && r.Authentication != Required {
 		fail("idempotency", "keys belong to callers, and authentication %s lets in who has no name; use required", r.Authentication)
-	}
-	if r.Unlimited && len(r.Limits) > 0 {
-		fail("unlimited", "is set beside limits; keep one of the two")
 	}
 	return errors.Join(errs...)
 }
