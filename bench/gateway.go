@@ -44,6 +44,7 @@ gateway:
     - name: api
       paths: [/api/]
       upstream: origin
+      forward: none
       limits:
         - by: person
           rate: 1000000
