@@ -138,8 +138,8 @@ func (c *Client) keep(w wish, e exchanged) {
 				delete(c.kept, other)
 			}
 		}
-		for other := range c.kept { // all are good: any one goes
-			if len(c.kept) < maxKept {
+		for other := range c.kept { // all are good: any will do, and several go, so that this is rare
+			if len(c.kept) < maxKept*3/4 {
 				break
 			}
 			delete(c.kept, other)

@@ -89,7 +89,7 @@ func (k *Keeper) current(ctx context.Context, key *key, refused string, from ori
 		st = s.state.Load()
 		if st != nil {
 			later := *st
-			later.pause = now.Add(pause)
+			later.pause = k.Clock().Add(pause) // those who waited meanwhile do not try one after the other
 			s.state.Store(&later)
 		}
 		return afterFailure(st, usable(st), err)

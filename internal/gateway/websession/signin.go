@@ -91,10 +91,7 @@ func (x *exchange) keep(answer *held) error {
 	answer.body.Write(text)
 	answer.header.Del("Content-Length")
 	answer.header.Set("Cache-Control", "no-store")
-	key, err := newKey()
-	if err != nil {
-		return err
-	}
+	key := newKey()
 	sealed, err := key.close(p)
 	if err != nil {
 		return err

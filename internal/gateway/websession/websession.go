@@ -100,10 +100,7 @@ const (
 )
 
 func (x *exchange) serve() error {
-	key, err := readCookie(x.r, x.Cookies.Gateway())
-	if err != nil {
-		return err
-	}
+	key := readCookie(x.r, x.Cookies.Gateway())
 	if x.asks == refresh {
 		return httpd.ErrNotFound // pairs are renewed by the gateway alone
 	}
