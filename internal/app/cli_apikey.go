@@ -89,7 +89,7 @@ type listedKey struct {
 	ClientID  string     `json:"client_id"`
 	Name      string     `json:"name"`
 	Scope     string     `json:"scope,omitempty"`
-	Audience  []string   `json:"audience"`
+	Audience  []string   `json:"audience,omitempty"`
 	Status    string     `json:"status"` // active, expired, revoked
 	CreatedAt time.Time  `json:"created_at"`
 	ExpiresAt time.Time  `json:"expires_at"`

@@ -57,7 +57,7 @@ type APIKey struct {
 	ClientID string
 	Name     string   // what people call it
 	Scope    string   // space-separated
-	Audience []string // whom its tokens are for
+	Audience []string // whom its tokens are for; empty: whom the client's own are for
 
 	CreatedAt time.Time
 	ExpiresAt time.Time
@@ -125,11 +125,10 @@ func (n NewAPIKey) of(c Client, issuer string) (APIKey, error) {
 			return refuse("scope", "Is more than the client may ask for, or means something only where a person has signed in.")
 		}
 	}
-	audience, err := c.audience(n.Audience, issuer)
-	if err != nil {
+	if _, err := c.audience(n.Audience, issuer); err != nil {
 		return refuse("audience", "Is none of the client's resources.")
 	}
-	return APIKey{ClientID: c.ID, Name: n.Name, Scope: scope, Audience: audience}, nil
+	return APIKey{ClientID: c.ID, Name: n.Name, Scope: scope, Audience: n.Audience}, nil
 }
 
 // impersonal reports whether a scope means something where no person has signed in.
@@ -186,10 +185,14 @@ func (s *Service) KeyToken(ctx context.Context, text string) (a token.Access, sc
 	if err != nil {
 		return token.Access{}, "", err
 	}
+	audience, err := c.audience(k.Audience, s.deps.Issuer)
+	if err != nil {
+		return token.Access{}, "", ErrInvalidGrant
+	}
 	left := slices.DeleteFunc(strings.Fields(k.Scope), func(word string) bool { return !slices.Contains(strings.Fields(c.Scope), word) })
 	scope = strings.Join(left, " ")
 	a, err = s.deps.Tokens.Issue(ctx, token.Grant{
-		Subject: c.ID, ClientID: c.ID, ClientEpoch: c.Epoch, GrantID: k.ID, Scope: scope, Audience: k.Audience, NotAfter: k.ExpiresAt,
+		Subject: c.ID, ClientID: c.ID, ClientEpoch: c.Epoch, GrantID: k.ID, Scope: scope, Audience: audience, NotAfter: k.ExpiresAt,
 	})
 	if err == nil {
 		s.noteUse(ctx, k, now)
