@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/apikey"
 	"github.com/sumunio/sumun/internal/gateway"
@@ -191,5 +193,27 @@ func TestKeysNeedSomebodyToAsk(t *testing.T) {
 	cfg.Routes[0].Authentication = gateway.Public
 	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "routes[0].api_keys") {
 		t.Errorf("on a public route: %v", err)
+	}
+}
+
+// Behind somebody else's proxy a key must not reach the service either: it is read only where the proxy is told what to send instead.
+func TestKeysBehindProxies(t *testing.T) {
+	t.Parallel()
+	k := &register{key: apikey.New(), tokens: []string{"robot"}}
+	keys, err := apikeys.New(apikeys.Deps{Exchanger: k, Clock: time.Now, Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shop, token := proxied("shop", "/shop"), proxied("token", "/token")
+	shop.APIKeys, token.APIKeys, token.Forward = true, true, gateway.ForwardToken
+	h := questionsWith(t, keys, shop, token)
+	for path, want := range map[string]string{"/shop": "", "/token": "Bearer robot"} {
+		a := ask(t, h, "/nginx", original("GET", path, as(k.key.Reveal()))...)
+		if a.StatusCode != 200 || a.Header.Get("Authorization") != want || a.Header.Get("X-Sumun-Client") != "robot" {
+			t.Errorf("%s: %d, the service is told %v", path, a.StatusCode, a.Header)
+		}
+		if a := ask(t, h, "/nginx", original("GET", path, "X-Api-Key: "+k.key.Reveal())...); a.StatusCode != 401 {
+			t.Errorf("%s: a key that the proxy would pass on: %d", path, a.StatusCode)
+		}
 	}
 }

@@ -88,6 +88,7 @@ func TestAPIKeys(t *testing.T) {
 		if r := st.command(t, "", "apikey", "revoke", key.ID); r.code != 0 || r.stdout != key.ID+" is revoked\n" {
 			t.Errorf("apikey revoke: %+v", r)
 		}
+		began := time.Now()
 		err := eventually(t.Context(), 2*time.Second, "refused after it was revoked", func(ctx context.Context) (bool, error) {
 			a, err := s.try(ctx, "GET /shop/a", nil, shown)
 			return err == nil && a.status == 401 && a.code() == "gateway.api_key", err
@@ -95,6 +96,7 @@ func TestAPIKeys(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+		t.Logf("refused %v after the command had ended", time.Since(began))
 		if k := st.keyStatus(t, key.ID); k.Status != "revoked" {
 			t.Errorf("listed %+v", k)
 		}

@@ -30,7 +30,7 @@ import (
 // Why a key gets no token.
 var (
 	ErrInvalid = fault.New(fault.Unauthenticated, "gateway.api_key", "The API key is unknown, has expired, or was revoked.").
-			Challenge(`Bearer error="invalid_token", error_description="The API key is unknown, has expired, or was revoked."`)
+			Challenge(`Bearer realm="sumun", error="invalid_token", error_description="The API key is unknown, has expired, or was revoked."`)
 	ErrUnavailable = fault.New(fault.Unavailable, "gateway.api_keys_unavailable", "API keys cannot be checked at the moment. Try again shortly.").
 			After(time.Second)
 	ErrTooMany = fault.New(fault.RateLimited, "gateway.api_key_failures", "Too many wrong API keys came from your network. Please wait a moment.")

@@ -258,3 +258,23 @@ func TestRemoteAnswers(t *testing.T) {
 		}
 	}
 }
+
+// What a key costs a request that asks nobody: reading it, its hash, and finding the token.
+func BenchmarkKnownKey(b *testing.B) {
+	r := &registry{}
+	k, err := apikeys.New(apikeys.Deps{Exchanger: r, Clock: time.Now, Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	text := r.give().Reveal()
+	b.ReportAllocs()
+	for b.Loop() {
+		key, err := apikey.Parse(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := k.Token(b.Context(), key, home); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
