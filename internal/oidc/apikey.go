@@ -112,21 +112,21 @@ func (n NewAPIKey) of(c Client, issuer string) (APIKey, error) {
 	}
 	switch {
 	case c.Public():
-		return refuse("client_id", "Runs on people's own devices, and can keep no secret.")
+		return refuse("client_id", "The client runs on people's own devices, and can keep no secret.")
 	case n.Name == "" || len(n.Name) > maxKeyName || strings.ContainsFunc(n.Name, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffd }):
-		return refuse("name", "Must be 1 to 100 bytes of text.")
+		return refuse("name", "The name must be 1 to 100 bytes of text.")
 	case n.Life < time.Minute || n.Life > MaxKeyLife:
-		return refuse("expires_in", "Must be from one minute to five years.")
+		return refuse("expires_in", "A key lives from one minute to five years.")
 	}
 	scope := ""
 	if n.Scope != "" {
 		var err error
 		if scope, err = c.scope(n.Scope, impersonal); err != nil {
-			return refuse("scope", "Is more than the client may ask for, or means something only where a person has signed in.")
+			return refuse("scope", "The scope is more than the client may ask for, or means something only where a person has signed in.")
 		}
 	}
 	if _, err := c.audience(n.Audience, issuer); err != nil {
-		return refuse("audience", "Is none of the client's resources.")
+		return refuse("audience", "The audience is none of the client's resources.")
 	}
 	return APIKey{ClientID: c.ID, Name: n.Name, Scope: scope, Audience: n.Audience}, nil
 }

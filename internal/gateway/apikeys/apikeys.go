@@ -68,6 +68,8 @@ const (
 	askTimeout = 5 * time.Second
 	// askAgain is how long a failed renewal is not repeated.
 	askAgain = 5 * time.Second
+	// settle is how long a token that replaced another is not replaced again because it is refused.
+	settle = time.Second
 	// atOnce bounds the questions that are asked at the same time.
 	atOnce = 32
 )
@@ -95,6 +97,7 @@ type Keys struct {
 type held struct {
 	text           string
 	renew, expires time.Time
+	settled        time.Time // before that nobody may have it forgotten
 }
 
 // flight is a question that is being asked.
@@ -158,11 +161,11 @@ func (k *Keys) Token(ctx context.Context, key apikey.Key, from netip.Addr) (stri
 	return f.text, f.err
 }
 
-// Forget drops the token of a key, so that the next request asks for another.
+// Forget drops the token of a key, so that the next request asks for another. Where the next one was no better, it does so once a second.
 func (k *Keys) Forget(key apikey.Key, token string) {
-	hash := key.Hash()
-	if t, there := k.tokens.GetIfPresent(hash); there && t.text == token {
-		k.tokens.Invalidate(hash)
+	hash, now := key.Hash(), k.deps.Clock()
+	if t, there := k.tokens.GetIfPresent(hash); there && t.text == token && !now.Before(t.settled) {
+		k.tokens.Set(hash, &held{text: token, renew: now, expires: now})
 	}
 }
 
@@ -212,10 +215,15 @@ func (k *Keys) exchange(ctx context.Context, key apikey.Key, hash digest) (strin
 	defer cancel()
 	t, err := k.inTurn(ctx, key)
 	now := k.deps.Clock()
+	old, there := k.tokens.GetIfPresent(hash)
 	switch {
 	case err == nil:
 		k.asked.WithLabelValues("ok").Inc()
-		k.tokens.Set(hash, &held{t.Text, now.Add(t.Life * 2 / 3), now.Add(t.Life)})
+		next := &held{text: t.Text, renew: now.Add(t.Life * 2 / 3), expires: now.Add(t.Life)}
+		if there {
+			next.settled = now.Add(settle)
+		}
+		k.tokens.Set(hash, next)
 		k.refused.Invalidate(hash)
 		return t.Text, nil
 	case errors.Is(err, ErrInvalid):
@@ -225,8 +233,8 @@ func (k *Keys) exchange(ctx context.Context, key apikey.Key, hash digest) (strin
 		return "", ErrInvalid
 	}
 	k.asked.WithLabelValues("failed").Inc()
-	if old, there := k.tokens.GetIfPresent(hash); there && now.Before(old.expires) {
-		k.tokens.Set(hash, &held{old.text, now.Add(askAgain), old.expires})
+	if there && now.Before(old.expires) {
+		k.tokens.Set(hash, &held{old.text, now.Add(askAgain), old.expires, old.settled})
 	}
 	return "", ErrUnavailable.Wrap(err)
 }

@@ -174,6 +174,11 @@ func TestRenewal(t *testing.T) {
 			t.Errorf("after a late Forget %s", again)
 		}
 		k.Forget(key, "token-2")
+		if again := token(); again != "token-2" {
+			t.Errorf("a token that has only just replaced another is replaced by %s", again)
+		}
+		time.Sleep(time.Second)
+		k.Forget(key, "token-2")
 		if again := token(); again != "token-3" {
 			t.Errorf("after Forget %s", again)
 		}
