@@ -48,9 +48,10 @@ func mayImport() map[string][]string {
 		"internal/session": domain("internal/token"),
 		"internal/web":     domain(),
 		"internal/gateway": domain("internal/gateway/stage", "internal/gateway/upstream", "internal/gateway/idempotency", "internal/gateway/cache",
-			"internal/gateway/compress", "internal/gateway/assertion"),
+			"internal/gateway/compress", "internal/gateway/files", "internal/gateway/assertion"),
 		"internal/gateway/cache":       {"internal/fault", "internal/httpd", "internal/gateway/stage"},
 		"internal/gateway/compress":    {"internal/gateway/stage"},
+		"internal/gateway/files":       {"internal/httpd", "internal/gateway/compress", "internal/gateway/stage"},
 		"internal/gateway/idempotency": {"internal/fault", "internal/redisdb", "internal/gateway/stage"},
 		"internal/gateway/assertion":   {"auth", "internal/keyring"}, // keyring for Secret only
 		"internal/gateway/stage":       domain(),

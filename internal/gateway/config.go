@@ -9,6 +9,7 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/assertion"
 	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/compress"
+	"github.com/sumunio/sumun/internal/gateway/files"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/keyring"
@@ -51,7 +52,8 @@ type Route struct {
 	Paths   []string `yaml:"paths" doc:"Paths: /a is that path; /a/ is everything below, and /a; {id} stands for any one segment. They are written decoded, and letter by letter."`
 	Methods []string `yaml:"methods" doc:"Methods, GET meaning HEAD too. Empty: any that no other route of the same path names."`
 
-	Upstream        string        `yaml:"upstream" doc:"The name of the upstream that answers; sumun is the identity module."`
+	Upstream        string        `yaml:"upstream" doc:"The name of the upstream that answers; sumun is the identity module. Empty: files."`
+	Files           files.Config  `yaml:"files" doc:"Files that answer instead of an upstream."`
 	Strip           string        `yaml:"strip" doc:"The beginning of the path that the upstream does not get to see, such as /shop."`
 	Forward         Forward       `yaml:"forward" doc:"What the upstream gets of the caller's credentials: assertion (who calls, signed by the gateway for this upstream alone), token (as it was sent) or none. sumun gets the token."`
 	IdentityHeaders bool          `yaml:"identity_headers" doc:"Whether the upstream is told in headers who calls: X-Sumun-Subject, -Client, -Session, -Scope, -Roles."`
@@ -79,6 +81,7 @@ type Route struct {
 // SetDefaults prepares a route to be read.
 func (r *Route) SetDefaults() {
 	r.Authentication, r.Forward, r.SecurityHeaders = Required, ForwardAssertion, true
+	r.Files = files.DefaultConfig()
 	r.Cache, r.Compress, r.Idempotency = cache.DefaultConfig(), compress.DefaultConfig(), idempotency.DefaultConfig()
 }
 

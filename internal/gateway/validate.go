@@ -19,8 +19,8 @@ func (c Config) Validate() error {
 	for i, r := range c.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
 		errs = append(errs, checkName(key, r.Name, names), checkOwnName(key, r.Name), r.check(key), r.checkPolicies(key))
-		if r.Upstream != Identity && !c.has(r.Upstream) {
-			errs = append(errs, fmt.Errorf("%s.upstream: there is no upstream %q; add it to gateway.upstreams, or use sumun", key, r.Upstream))
+		if !r.Files.Enabled() && r.Upstream != Identity && !c.has(r.Upstream) {
+			errs = append(errs, fmt.Errorf("%s.upstream: there is no upstream %q; add it to gateway.upstreams, use sumun, or give files", key, r.Upstream))
 		}
 		if r.handlesAnswers() && slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == r.Upstream && u.Elsewhere }) {
 			errs = append(errs, fmt.Errorf("%s.upstream: answers of %q do not pass here, so cache, compress and idempotency do nothing; leave them out", key, r.Upstream))
@@ -201,7 +201,7 @@ func (r Route) checkPolicies(key string) error {
 	fail := func(field, format string, values ...any) {
 		errs = append(errs, fmt.Errorf(key+"."+field+": "+format, values...))
 	}
-	errs = append(errs, within(key+".cache", r.Cache.Validate()))
+	errs = append(errs, r.checkFiles(key), within(key+".cache", r.Cache.Validate()))
 	if r.Cache.Enabled && r.Upstream == Identity {
 		fail("cache", "is enabled for %s, whose answers are each person's own; leave it out", Identity)
 	}
@@ -216,6 +216,25 @@ func (r Route) checkPolicies(key string) error {
 	errs = append(errs, within(key+".idempotency", r.Idempotency.Validate()))
 	if r.Idempotency.Enabled() && r.Authentication != Required {
 		fail("idempotency", "keys belong to callers, and authentication %s lets in who has no name; use required", r.Authentication)
+	}
+	return errors.Join(errs...)
+}
+
+// checkFiles finds what is wrong with a route that files answer.
+func (r Route) checkFiles(key string) error {
+	if !r.Files.Enabled() {
+		return nil
+	}
+	errs := []error{within(key+".files", r.Files.Validate())}
+	fail := func(field, text string) { errs = append(errs, fmt.Errorf("%s.%s: %s", key, field, text)) }
+	if r.Upstream != "" {
+		fail("upstream", "is set beside files; keep one of the two")
+	}
+	if r.IdentityHeaders {
+		fail("identity_headers", "there is no service to tell who calls; leave it out")
+	}
+	if r.Cache.Enabled || r.Idempotency.Enabled() {
+		fail("files", "are at hand and change nothing, so cache and idempotency do nothing; leave them out")
 	}
 	return errors.Join(errs...)
 }
