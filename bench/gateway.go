@@ -44,6 +44,7 @@ gateway:
     - name: api
       paths: [/api/]
       upstream: origin
+      forward: none
       limits:
         - by: person
           rate: 1000000
@@ -87,6 +88,9 @@ func (b *bench) gateway(ctx context.Context) (results []result, err error) {
 		return nil, b.profileGateway(ctx, f, all[1], origin)
 	}
 	var most float64
+	if _, err := b.inTurns(ctx, peers, all, origin, 50); err != nil { // to warm up
+		return nil, err
+	}
 	for _, connections := range []int{50, 200} {
 		rounds, err := b.inTurns(ctx, peers, all, origin, connections)
 		if err != nil {

@@ -142,7 +142,8 @@ func (p proxy) judges(t *testing.T) {
 func (p proxy) raw(t *testing.T, path, token string) string {
 	t.Helper()
 	var d net.Dialer
-	conn, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(p.public, "http://"))
+	host := strings.TrimPrefix(p.public, "http://")
+	conn, err := d.DialContext(t.Context(), "tcp", host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +151,7 @@ func (p proxy) raw(t *testing.T, path, token string) string {
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Write([]byte("GET " + path + " HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\nAuthorization: Bearer " + token + "\r\n\r\n")); err != nil {
+	if _, err := conn.Write([]byte("GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\nAuthorization: Bearer " + token + "\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	answer := make([]byte, 64)
@@ -166,18 +167,22 @@ func TestForwardAuthOfNginx(t *testing.T) {
 	if program == "" {
 		t.Skip(nginxVariable + " is not set")
 	}
-	throughProxy(t, "nginx.conf", func(t *testing.T, text string) *exec.Cmd {
-		folder := t.TempDir()
-		main := "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr error;\nevents {}\nhttp {\naccess_log off;\n"
-		for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-			main += kind + "_temp_path " + folder + ";\n"
-		}
-		file := filepath.Join(folder, "nginx.conf")
-		if err := os.WriteFile(file, []byte(main+text+"}\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return exec.Command(program, "-p", folder, "-c", file, "-e", "stderr")
-	}).judges(t)
+	throughProxy(t, "nginx.conf", nginxWith).judges(t)
+}
+
+// nginxWith is an nginx with that text in its http block.
+func nginxWith(t *testing.T, text string) *exec.Cmd {
+	t.Helper()
+	folder := t.TempDir()
+	main := "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr error;\nevents {}\nhttp {\naccess_log off;\n"
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		main += kind + "_temp_path " + folder + ";\n"
+	}
+	file := filepath.Join(folder, "nginx.conf")
+	if err := os.WriteFile(file, []byte(main+text+"}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return exec.Command(os.Getenv(nginxVariable), "-p", folder, "-c", file, "-e", "stderr")
 }
 
 // The same for Caddy.
