@@ -47,10 +47,11 @@ type ForwardAuth struct {
 
 // Route is what happens to the requests that it takes.
 type Route struct {
-	Name    string   `yaml:"name" doc:"What logs and metrics call it: a-z, 0-9, - and _."`
-	Hosts   []string `yaml:"hosts" doc:"Host names, such as shop.example.com or *.example.com. Empty: any."`
-	Paths   []string `yaml:"paths" doc:"Paths: /a is that path; /a/ is everything below, and /a; {id} stands for any one segment. They are written decoded, and letter by letter."`
-	Methods []string `yaml:"methods" doc:"Methods, GET meaning HEAD too. Empty: any that no other route of the same path names."`
+	Name     string   `yaml:"name" doc:"What logs and metrics call it: a-z, 0-9, - and _."`
+	Hosts    []string `yaml:"hosts" doc:"Host names, such as shop.example.com or *.example.com. Empty: any."`
+	Paths    []string `yaml:"paths" doc:"Paths: /a is that path; /a/ is everything below, and /a; {id} stands for any one segment. They are written decoded, and letter by letter."`
+	Methods  []string `yaml:"methods" doc:"Methods, GET meaning HEAD too. Empty: any that no other route of the same path names."`
+	Versions []string `yaml:"versions" doc:"Versions of an API, as the header Accept names them: 2 for application/vnd.example.v2+json and for application/json; version=2. none: requests that name none. Empty: those too."`
 
 	Upstream        string        `yaml:"upstream" doc:"The name of the upstream that answers; sumun is the identity module. Empty: files."`
 	Files           files.Config  `yaml:"files" doc:"Files that answer instead of an upstream."`
@@ -91,6 +92,14 @@ func (r Route) hosts() []string {
 		return []string{""}
 	}
 	return r.Hosts
+}
+
+// versions are those of the route.
+func (r Route) versions() []string {
+	if len(r.Versions) == 0 {
+		return []string{unversioned}
+	}
+	return r.Versions
 }
 
 // Limit bounds how often one caller may come.

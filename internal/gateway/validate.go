@@ -270,6 +270,11 @@ func (r Route) checkMatch(key string) error {
 			fail("methods", "%q is not passed on; write it in capitals, like GET", method)
 		}
 	}
+	for i, version := range r.Versions {
+		if !isVersion(version) || slices.Contains(r.Versions[:i], version) {
+			fail("versions", "%q is no version, or there twice; write it like 2 or 2024-05-01, without a v", version)
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -282,7 +287,7 @@ func (c Config) checkAmbiguity() error {
 		for j, b := range c.Routes[:i] {
 			if path := crossingPath(a, b); path != "" {
 				errs = append(errs, fmt.Errorf("routes[%d].paths: %s of %q and routes[%d], %q, can take the same request; "+
-					"make one of them more specific, or name different methods", i, path, a.Name, j, b.Name))
+					"make one of them more specific, or name different methods or versions", i, path, a.Name, j, b.Name))
 			}
 		}
 	}
@@ -305,7 +310,7 @@ func crossingPath(a, b Route) string {
 			case crossing:
 				return path
 			case equal:
-				if shareMethod(a, b) {
+				if shareMethod(a, b) && shareVersion(a, b) {
 					return path
 				}
 			}
@@ -324,4 +329,9 @@ func shareMethod(a, b Route) bool {
 		return len(a.Methods) == len(b.Methods)
 	}
 	return slices.ContainsFunc(a.Methods, func(m string) bool { return slices.Contains(b.Methods, m) })
+}
+
+// shareVersion reports whether a request can name a version that both routes take.
+func shareVersion(a, b Route) bool {
+	return slices.ContainsFunc(a.versions(), func(v string) bool { return slices.Contains(b.versions(), v) })
 }
