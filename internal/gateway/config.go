@@ -12,6 +12,7 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/files"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
+	"github.com/sumunio/sumun/internal/gateway/waf"
 	"github.com/sumunio/sumun/internal/keyring"
 )
 
@@ -74,6 +75,7 @@ type Route struct {
 	Limits         []Limit        `yaml:"limits" doc:"How often one caller may come. Empty: gateway.rate."`
 	Unlimited      bool           `yaml:"unlimited" doc:"Whether there is no limit, not even gateway.rate."`
 
+	WAF         waf.Config         `yaml:"waf" doc:"Requests that look like attacks (Coraza, OWASP core rule set). One takes some milliseconds of a processor."`
 	Cache       cache.Config       `yaml:"cache" doc:"Answers that are kept and given again."`
 	Compress    compress.Config    `yaml:"compress" doc:"Answers that are made smaller."`
 	Idempotency idempotency.Config `yaml:"idempotency" doc:"Requests that a caller may repeat without them happening twice."`
@@ -82,7 +84,7 @@ type Route struct {
 // SetDefaults prepares a route to be read.
 func (r *Route) SetDefaults() {
 	r.Authentication, r.Forward, r.SecurityHeaders = Required, ForwardAssertion, true
-	r.Files = files.DefaultConfig()
+	r.Files, r.WAF = files.DefaultConfig(), waf.DefaultConfig()
 	r.Cache, r.Compress, r.Idempotency = cache.DefaultConfig(), compress.DefaultConfig(), idempotency.DefaultConfig()
 }
 

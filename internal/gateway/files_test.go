@@ -19,13 +19,16 @@ func site(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "secret.txt"), "secret")
-	root := filepath.Join(dir, "site")
+	root, written := filepath.Join(dir, "site"), time.Now()
 	for name, text := range map[string]string{
 		"index.html": "<h1>home</h1>", "app.js": longText, "app.js.gz": "gz", "app.js.zst": "zst", "docs/index.html": "docs", "docs/한글 b.txt": "name",
 		"assets/app-3f2a.js": "hashed", ".env": "secret", "docs/.git/config": "secret", ".well-known/security.txt": "contact",
 		"empty/a.txt": "a", "old.css": "new", "old.css.gz": "old",
 	} {
 		put(t, filepath.Join(root, name), text)
+		if err := os.Chtimes(filepath.Join(root, name), time.Time{}, written); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.Chtimes(filepath.Join(root, "old.css.gz"), time.Time{}, time.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)

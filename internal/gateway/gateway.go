@@ -34,6 +34,7 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
+	"github.com/sumunio/sumun/internal/gateway/waf"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
@@ -93,6 +94,7 @@ type Gateway struct {
 	metrics  *metrics
 	services services
 	cache    *cache.Store
+	engines  waf.Engines // for who holds loading
 	table    atomic.Pointer[table]
 	loading  sync.Mutex
 }

@@ -23,7 +23,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s.upstream: there is no upstream %q; add it to gateway.upstreams, use sumun, or give files", key, r.Upstream))
 		}
 		if r.handlesAnswers() && slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == r.Upstream && u.Elsewhere }) {
-			errs = append(errs, fmt.Errorf("%s.upstream: answers of %q do not pass here, so cache, compress and idempotency do nothing; leave them out", key, r.Upstream))
+			errs = append(errs, fmt.Errorf("%s.upstream: bodies and answers of %q do not pass here, so waf, cache, compress and idempotency do nothing; leave them out", key, r.Upstream))
 		}
 	}
 	errs = append(errs, c.checkAmbiguity())
@@ -190,9 +190,9 @@ func (r Route) check(key string) error {
 	return errors.Join(errs...)
 }
 
-// handlesAnswers reports whether a route does something with what its upstream answers.
+// handlesAnswers reports whether a route does something with bodies of requests, or with what its upstream answers.
 func (r Route) handlesAnswers() bool {
-	return r.Cache.Enabled || r.Compress.Enabled || r.Idempotency.Enabled()
+	return r.WAF.Enabled() || r.Cache.Enabled || r.Compress.Enabled || r.Idempotency.Enabled()
 }
 
 // checkPolicies finds what is wrong with what a route does beside passing on.
@@ -201,7 +201,7 @@ func (r Route) checkPolicies(key string) error {
 	fail := func(field, format string, values ...any) {
 		errs = append(errs, fmt.Errorf(key+"."+field+": "+format, values...))
 	}
-	errs = append(errs, r.checkFiles(key), within(key+".cache", r.Cache.Validate()))
+	errs = append(errs, r.checkFiles(key), within(key+".waf", r.WAF.Validate()), within(key+".cache", r.Cache.Validate()))
 	if r.Cache.Enabled && r.Upstream == Identity {
 		fail("cache", "is enabled for %s, whose answers are each person's own; leave it out", Identity)
 	}
