@@ -35,6 +35,7 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
+	"github.com/sumunio/sumun/internal/gateway/waf"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
@@ -48,6 +49,7 @@ var (
 	ErrHeader         = fault.New(fault.Malformed, "gateway.header", "The request has a header that is not let in from outside.")
 	ErrNotProxy       = fault.New(fault.Forbidden, "gateway.not_proxy", "Only this installation's proxies may ask here.")
 	ErrQuestion       = fault.New(fault.Malformed, "gateway.question", "The proxy does not say which request this is about.")
+	ErrVersion        = fault.New(fault.NotAcceptable, "gateway.version", "None of the versions that the header Accept names is here.")
 	ErrHeaderTooLarge = fault.New(fault.HeaderTooLarge, "gateway.header_too_large", "The header of the request is too large.")
 )
 
@@ -95,6 +97,7 @@ type Gateway struct {
 	metrics  *metrics
 	services services
 	cache    *cache.Store
+	engines  waf.Engines // for who holds loading
 	table    atomic.Pointer[table]
 	loading  sync.Mutex
 }
@@ -155,13 +158,24 @@ func (g *Gateway) locate(w http.ResponseWriter, r *http.Request, t *table) (*rou
 	if err != nil {
 		return nil, nil, err
 	}
-	rt, allow := t.find(r.Host, r.Method, path)
-	if rt == nil || !passable(r.Method) {
-		if allow == "" && rt == nil {
+	found, allow := t.find(r.Host, r.Method, path)
+	if found == nil || !passable(r.Method) {
+		if allow == "" && found == nil {
 			return nil, nil, httpd.ErrNotFound
 		}
 		w.Header().Set("Allow", allow)
 		return nil, nil, httpd.ErrMethodNotAllowed
+	}
+	rt := found.plain
+	if found.versions != nil {
+		w.Header().Add("Vary", "Accept")
+		var kept []string
+		if rt, kept = found.pick(r.Header["Accept"]); rt == nil {
+			return nil, nil, ErrVersion
+		}
+		if kept != nil {
+			r.Header["Accept"] = kept
+		}
 	}
 	ctx := r.Context()
 	httpd.SetRoute(ctx, rt.name)
