@@ -24,27 +24,28 @@ type locale struct {
 	mailText *texttemplate.Template
 }
 
-func newLocale(lang, service string, public *assets) (*locale, error) {
+func newLocale(lang, service string, providers []Provider, public *assets) (*locale, error) {
 	messages, err := loadMessages(lang)
 	if err != nil {
 		return nil, err
 	}
 	l := &locale{lang: lang, messages: messages, pages: map[string]*template.Template{}}
 	funcs := template.FuncMap{
-		"t":        l.text,
-		"asset":    public.url,
-		"service":  func() string { return service },
-		"when":     l.when,
-		"date":     l.date,
-		"instant":  instant,
-		"field":    l.field,
-		"errors":   l.formErrors,
-		"rule":     l.rule,
-		"action":   l.action,
-		"fault":    l.fault,
-		"language": languageName,
-		"device":   l.device,
-		"status":   l.status,
+		"t":         l.text,
+		"asset":     public.url,
+		"service":   func() string { return service },
+		"providers": func() []Provider { return providers },
+		"when":      l.when,
+		"date":      l.date,
+		"instant":   instant,
+		"field":     l.field,
+		"errors":    l.formErrors,
+		"rule":      l.rule,
+		"action":    l.action,
+		"fault":     l.fault,
+		"language":  languageName,
+		"device":    l.device,
+		"status":    l.status,
 	}
 	base, err := template.New("").Funcs(funcs).ParseFS(content, "templates/*.html")
 	if err != nil {
