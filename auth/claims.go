@@ -21,8 +21,10 @@ type Claims struct {
 	Scope    string // space-separated (RFC 8693 section 4.2)
 	// SessionID is empty for tokens that no session stands behind (client credentials).
 	SessionID string
-	ID        string // jti
-	KeyID     string // kid of the key that signed the token
+	// GrantID names the client's grant within the session, where it can be revoked by itself.
+	GrantID string
+	ID      string // jti
+	KeyID   string // kid of the key that signed the token
 
 	IssuedAt  time.Time
 	ExpiresAt time.Time
@@ -113,6 +115,8 @@ func (p *payload) member(name string, value json.RawMessage) error {
 		return text(value, &c.Scope)
 	case "sid":
 		return text(value, &c.SessionID)
+	case "gid":
+		return text(value, &c.GrantID)
 	case "jti":
 		return text(value, &c.ID)
 	case "iat":

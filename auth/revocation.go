@@ -14,7 +14,7 @@ type RevocationKind string
 // live. The others are final.
 const (
 	RevokeSession RevocationKind = "session" // by sid
-	RevokeGrant   RevocationKind = "grant"   // one client's share in a session, by [GrantID]
+	RevokeGrant   RevocationKind = "grant"   // one client's share in a session, by the claim gid, or by [GrantID] where there is none
 	RevokeToken   RevocationKind = "token"   // by jti
 	RevokeSubject RevocationKind = "subject" // by sub and epoch
 	RevokeClient  RevocationKind = "client"  // by client_id and client epoch
@@ -55,6 +55,11 @@ func newRevocable(c *Claims) (r revocable) {
 	r.add(RevokeSubject, c.Subject, c.Epoch)
 	if c.SessionID != "" {
 		r.add(RevokeSession, c.SessionID, -1)
+	}
+	switch {
+	case c.GrantID != "":
+		r.add(RevokeGrant, c.GrantID, -1)
+	case c.SessionID != "":
 		r.add(RevokeGrant, GrantID(c.SessionID, c.ClientID), -1)
 	}
 	if c.ID != "" {

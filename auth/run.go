@@ -77,16 +77,17 @@ func (v *Verifier) Run(ctx context.Context) error {
 func (v *Verifier) keepHouse(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	alarm, saved, began := false, time.Time{}, v.cfg.Clock()
+	alarm, began := false, v.cfg.Clock()
+	var writes schedule
 	for {
 		if v.remote != nil {
 			v.remote.refresh()
 		}
 		v.cfg.Revocations.Prune()
 		alarm = v.watchAge(ctx, began, alarm)
-		if now := v.cfg.Clock(); v.snapshot != nil && now.Sub(saved) >= v.snapshot.cfg.Every {
-			saved = now
+		if v.snapshot != nil && writes.due(v.cfg.Clock(), v.position(), v.snapshot.cfg.Every) {
 			v.save(ctx)
+			writes.done(v.cfg.Clock())
 		}
 		select {
 		case <-ticker.C:
@@ -94,6 +95,35 @@ func (v *Verifier) keepHouse(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// schedule says when the snapshot is written: every so often, and as soon as something has been revoked, since a process that is killed
+// and starts again during an outage knows only what is in it.
+type schedule struct {
+	began, ended time.Time // the last write
+	position     string    // of the feed then
+}
+
+// restFactor bounds the time spent on writing, which grows with the number of entries, to a part of all time.
+const restFactor = 20
+
+func (s *schedule) due(now time.Time, position string, every time.Duration) bool {
+	if age := now.Sub(s.began); age < every && (position == s.position || age < restFactor*s.ended.Sub(s.began)) {
+		return false
+	}
+	s.began, s.position = now, position
+	return true
+}
+
+func (s *schedule) done(now time.Time) { s.ended = now }
+
+// position is where in the feed the verifier is, "" where it follows none.
+func (v *Verifier) position() string {
+	if v.feed == nil {
+		return ""
+	}
+	position, _ := v.feed.place()
+	return position
 }
 
 // save writes the snapshot, unless there is nothing to write: an older one is better than none.

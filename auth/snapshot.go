@@ -36,7 +36,7 @@ type SnapshotConfig struct {
 	Key []byte
 	// MaxAge is how old a snapshot may be to be used. Zero: 24 hours.
 	MaxAge time.Duration
-	// Every is how often it is written. Zero: once a minute.
+	// Every is how often it is written where nothing is revoked. Zero: once a minute. A revocation is in it a moment later.
 	Every time.Duration
 }
 

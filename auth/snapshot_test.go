@@ -3,6 +3,7 @@ package auth_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -237,5 +238,39 @@ func FuzzSnapshot(f *testing.F) {
 			t.Errorf("believed: %v", err)
 		}
 		_ = auth.RestoreSnapshot(v, content) // as if the key were known: an error at most
+	})
+}
+
+// A service that is killed a moment after a sign-out, and starts again while the issuer is down, must not let the session in again.
+func TestRevocationIsInTheSnapshotSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) })
+		w := newWorld(t)
+		w.feeds.serve = func(_ int, r *http.Request, out io.Writer) (int, http.Header) {
+			_, _ = io.WriteString(out, reset+revocations("1.aa", entryLine(auth.RevokeSession, "ended", time.Now().Add(time.Hour)))+current("1.aa", 0))
+			for range 10 {
+				time.Sleep(time.Second)
+				_, _ = io.WriteString(out, current("1.aa", 0))
+			}
+			_, _ = io.WriteString(out, revocations("2.aa", entryLine(auth.RevokeSession, "later", time.Now().Add(time.Hour)))+current("2.aa", 0))
+			<-r.Context().Done()
+			return 200, nil
+		}
+		path := filepath.Join(t.TempDir(), "snapshot")
+		v := w.verifier(t, path, nil)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- v.Run(ctx) }()
+		time.Sleep(12 * time.Second)
+		text, err := os.ReadFile(path)
+		id := auth.RevocationHash(auth.RevokeSession, "later")
+		if err != nil || !bytes.Contains(text, []byte(base64.RawURLEncoding.EncodeToString(id[:]))) {
+			t.Errorf("two seconds after the sign-out it is not in the snapshot: %v", err)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	})
 }

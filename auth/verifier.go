@@ -22,6 +22,12 @@ const (
 	defaultMaxStale = 10 * time.Second
 )
 
+// What tokens can be, in the header typ.
+const (
+	TypeAssertion = "sumun-assertion+jwt"
+	typeAccess    = "at+jwt"
+)
+
 // Config says whose tokens a [Verifier] accepts, for whom, and how it learns what has been revoked.
 type Config struct {
 	// Issuer is the address of the issuer, exactly as in the claim iss. Required.
@@ -29,6 +35,9 @@ type Config struct {
 	// Audience is the name of this service in the claim aud. Empty: Issuer, the audience of Sumun's own API. Name it for any
 	// other service, or a token that is meant for one is good at all.
 	Audience string
+	// Type is the header typ that tokens must have. Empty: at+jwt, an access token of RFC 9068. [TypeAssertion]: what a Sumun
+	// gateway tells services about callers, with its own Issuer.
+	Type string
 	// Algorithms narrows what is accepted. Nil: ES256, EdDSA and RS256.
 	Algorithms []string
 	// Proofs judges the proofs that come with tokens bound to a client's key. Nil: with the zero [ProofConfig].
@@ -86,6 +95,9 @@ func (c *Config) setDefaults() error {
 	if c.Lenient && c.Audience == "" {
 		fault("Audience is empty: with Lenient, name this service as the tokens do")
 	}
+	if c.Lenient && c.Type != "" {
+		fault("Type is %q: leave it empty with Lenient", c.Type)
+	}
 	if c.RolesClaim != "" && !c.Lenient {
 		fault("RolesClaim is for issuers that need Lenient")
 	}
@@ -111,6 +123,9 @@ func (c *Config) setDefaults() error {
 func (c *Config) fill(algorithms []string) {
 	if c.Audience == "" {
 		c.Audience = c.Issuer
+	}
+	if c.Type == "" {
+		c.Type = typeAccess
 	}
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = algorithms
@@ -254,7 +269,7 @@ func (v *Verifier) accepts(algorithm string) bool {
 func (v *Verifier) isAccessToken(typ string) bool {
 	typ = strings.ToLower(typ)
 	typ = strings.TrimPrefix(typ, "application/") // RFC 7515 section 4.1.9
-	return typ == "at+jwt" || v.cfg.Lenient && (typ == "" || typ == "jwt")
+	return typ == v.cfg.Type || v.cfg.Lenient && (typ == "" || typ == "jwt")
 }
 
 // judge checks the claims of a token whose signature is right (RFC 9068 section 4).

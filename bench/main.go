@@ -1,6 +1,6 @@
 // Command bench measures the real program from outside.
 //
-//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|all]
+//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|gateway|all]
 //
 // It builds sumun, starts it as a process of its own on free loopback ports, with a fresh data folder and without rate limits,
 // and drives it over HTTP. Load generator, server and database share the processors of one machine: what the generator
@@ -9,7 +9,8 @@
 // there; compare and population need it. A request that fails, fails the run.
 //
 // proxy compares what the gateway passes requests on with to nginx and to net/http/httputil, all of them without authentication. It
-// needs nginx, wrk and Linux, and is not part of all.
+// needs nginx, wrk and Linux, and is not part of all. gateway compares the program itself, with authentication, with these, with HAProxy that
+// verifies the same tokens, and with Caddy; it needs those two as well.
 //
 // It refuses to judge: aims are printed beside the numbers, and a number that misses its aim is not an error.
 package main
@@ -71,6 +72,7 @@ var benchmarks = []struct {
 	{"population", (*bench).population, true},
 	{"revoke", (*bench).revoke, false},
 	{"proxy", (*bench).proxy, false},
+	{"gateway", (*bench).gateway, false},
 }
 
 func main() {
@@ -104,7 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	b := &bench{options: o, folder: folder}
-	if b.binary == "" && !withPeers(b.which) {
+	if b.binary == "" && b.which != "proxy" {
 		if err := b.build(ctx, stderr); err != nil {
 			return err
 		}
@@ -135,7 +137,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|all]")
+		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|gateway|all]")
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database whose user may create others; SQLite without it")

@@ -120,6 +120,7 @@ func (in *installation) addAccount(email string) error {
 // server is a running sumun.
 type server struct {
 	public, ops string // host:port
+	command     *exec.Cmd
 	readyAfter  time.Duration
 	end         func() // ends the process and waits for that
 	conns       []net.Conn
@@ -135,17 +136,22 @@ func (s *server) stop() {
 
 // serve starts the program and returns when it is ready. Its log goes to a file in the data folder, at the default level.
 func (in *installation) serve(ctx context.Context) (*server, error) {
+	args := []string{"--limits", "off"}
+	if in.module != "" {
+		args = append(args, in.module)
+	}
+	return in.serveWith(ctx, "log", args...)
+}
+
+// serveWith starts the program with arguments of the caller's and a log of that name.
+func (in *installation) serveWith(ctx context.Context, log string, args ...string) (*server, error) {
 	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
 	s := &server{public: ports[0], ops: ports[1], redis: in.redis}
-	args := []string{"serve", "--listen", s.public, "--ops-listen", s.ops, "--limits", "off"}
-	if in.module != "" {
-		args = append(args, in.module)
-	}
-	c := in.command(args...)
-	return s, s.launch(ctx, c, filepath.Join(in.data, "log"))
+	s.command = in.command(append([]string{"serve", "--listen", s.public, "--ops-listen", s.ops}, args...)...)
+	return s, s.launch(ctx, s.command, filepath.Join(in.data, log))
 }
 
 // launch starts the process of a server, which ends with ctx or by stop, and returns when it is ready.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -31,6 +32,12 @@ type clientAddCommand struct {
 	Scope       []string `help:"Scope it may ask for; may be repeated." placeholder:"SCOPE"`
 	Resource    []string `help:"Audience of its tokens, a URI; may be repeated. Without it Sumun itself." placeholder:"URI"`
 	RedirectURI []string `help:"Where people come back to; may be repeated." placeholder:"URI" sep:"none"`
+	PostLogout  []string `name:"post-logout-redirect-uri" help:"Where people may be sent after they signed out; may be repeated." placeholder:"URI" sep:"none"`
+	Backchannel string   `name:"backchannel-logout-uri" help:"Told when a session ends." placeholder:"URI"`
+	Keys        string   `help:"File with the JWK Set whose keys it signs assertions with, instead of a secret (private_key_jwt)." placeholder:"FILE"`
+	RequirePAR  bool     `name:"require-par" help:"Refuse sign-ins that it did not announce (PAR)."`
+	RequirePKCE bool     `name:"require-pkce" help:"Refuse sign-ins without PKCE. Public clients always need it."`
+	Trusted     bool     `help:"It is your own: people are not asked whether it may know them."`
 	JSON        bool     `help:"Print a JSON object."`
 }
 
@@ -49,9 +56,17 @@ Examples:
 func (c *clientAddCommand) Run(ctx context.Context, p *program) error {
 	m := oidc.Metadata{
 		Name: c.Name, GrantTypes: c.Grant, Scope: strings.Join(c.Scope, " "), Resources: c.Resource, RedirectURIs: c.RedirectURI,
+		PostLogoutRedirectURIs: c.PostLogout, BackchannelLogoutURI: c.Backchannel, RequirePKCE: c.RequirePKCE, RequirePAR: c.RequirePAR, Trusted: c.Trusted,
 	}
 	if c.Public {
 		m.AuthMethod = oidc.AuthNone
+	}
+	if c.Keys != "" {
+		keys, err := os.ReadFile(c.Keys)
+		if err != nil {
+			return fmt.Errorf("read the client's keys: %w", err)
+		}
+		m.AuthMethod, m.Keys = oidc.AuthPrivateKey, keys
 	}
 	return c.with(ctx, p, open, withIdentity(func(s *identityServices) error {
 		client, secret, err := s.clients.AddClient(ctx, c.ID, m)

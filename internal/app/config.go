@@ -144,6 +144,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	errs = append(errs, c.checkPubsub())
+	if c.Gateway.ForwardAuth.Listen != "" && len(c.HTTP.TrustedProxies) == 0 {
+		errs = append(errs, errors.New("gateway.forward_auth.listen: nobody may ask there; list your proxies in http.trusted_proxies, such as 127.0.0.1/32"))
+	}
 	if c.Data == "" {
 		errs = append(errs, errors.New("data: it is empty; name a folder"))
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/gateway"
+	"github.com/sumunio/sumun/internal/gateway/assertion"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
@@ -49,6 +50,7 @@ func gatewayModule() module {
 type entrance struct {
 	*foundation
 	deps     gateway.Deps
+	secrets  [][]byte       // from which the keys of assertions are derived; none where there is nothing to derive them from
 	remote   *auth.Verifier // nil where the identity module is part of the process
 	gateway  *gateway.Gateway
 	fault    atomic.Pointer[string] // what keeps the configuration file from being served; nil when it is
@@ -70,7 +72,10 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 	if f.redis != nil {
 		e.deps.Repeats = idempotency.NewRedis(f.redis, "")
 	}
-	built := &unit{front: e.front, notes: e.notes, workers: []worker{{"gateway", e.run}, {"configuration file", e.follow}}}
+	built := &unit{load: e.loadSecrets, front: e.front, notes: e.notes, workers: []worker{{"gateway", e.run}, {"configuration file", e.follow}}}
+	if f.cfg.Gateway.ForwardAuth.Listen != "" {
+		built.workers = append(built.workers, worker{"forward-auth listener", e.answerProxies})
+	}
 	for _, u := range before {
 		e.deps.Verifier, e.deps.Render = entryVerifier{u.verifier, u.entryProofs}, u.pages.Fault
 	}
@@ -82,7 +87,7 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 		return nil, err
 	}
 	e.deps.Verifier = e.remote
-	built.load = e.load
+	built.load = func(ctx context.Context) error { return errors.Join(e.loadSecrets(ctx), e.load(ctx)) }
 	built.workers = append(built.workers, worker{"verifier", e.remote.Run})
 	return built, e.watchVerifier()
 }
@@ -104,8 +109,51 @@ func secure(r *http.Request) bool { return httpd.Secure(r.Context()) }
 
 func (e *entrance) front(own http.Handler) (_ http.Handler, err error) {
 	e.deps.Identity = own
+	if len(e.secrets) > 0 {
+		issuer := e.cfg.Gateway.Assertions.Issuer
+		if issuer == "" {
+			issuer = e.cfg.Issuer + "/gateway"
+		}
+		if e.deps.Assertions, err = assertion.New(issuer, e.secrets, e.clock); err != nil {
+			return nil, err
+		}
+	}
 	e.gateway, err = gateway.New(e.cfg.Gateway, e.deps)
 	return e.gateway, err
+}
+
+// loadSecrets finds what the keys of assertions are derived from: it is the same on every node.
+func (e *entrance) loadSecrets(ctx context.Context) error {
+	cfg := e.cfg.Gateway
+	switch {
+	case len(cfg.Assertions.Keys) > 0:
+		for _, key := range cfg.Assertions.Keys {
+			e.secrets = append(e.secrets, []byte(key.Reveal()))
+		}
+	case e.keyring != nil:
+		key, err := e.keyring.Current(ctx, "gateway.assertions")
+		if err != nil {
+			return fmt.Errorf("keys of assertions: %w", err)
+		}
+		e.secrets = [][]byte{key.Secret}
+	case cfg.Feed.ClientSecret != "":
+		e.secrets = [][]byte{[]byte(cfg.Feed.ClientSecret.Reveal())}
+	}
+	return nil
+}
+
+// answerProxies serves those who ask about requests that do not pass through here, until ctx ends.
+func (e *entrance) answerProxies(ctx context.Context) error {
+	cfg := e.cfg.HTTP
+	cfg.Listen, cfg.TLS = e.cfg.Gateway.ForwardAuth.Listen, httpd.TLS{}
+	s, err := httpd.NewServer(cfg, httpd.Edge(e.log, e.metrics, cfg)(e.gateway.Questions()), e.log)
+	if err != nil {
+		return err
+	}
+	if err := s.Listen(ctx); err != nil {
+		return fmt.Errorf("%w (gateway.forward_auth.listen)", err)
+	}
+	return s.Run(ctx)
 }
 
 func (e *entrance) run(ctx context.Context) error { return e.gateway.Run(ctx) }

@@ -113,7 +113,8 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 		return nil, errors.Join(err, s.policy.Close())
 	}
 	s.clients, err = oidc.New(cfg.OAuth, oidc.Deps{
-		DB: f.db, Sessions: s.sessions, Tokens: s.tokens, Audit: s.trail, Limiter: f.limiter, Issuer: cfg.Issuer,
+		DB: f.db, Sessions: s.sessions, People: s.people, Tokens: s.tokens, Audit: s.trail, Limiter: f.limiter, Proofs: proofs,
+		Replays: replay.Scoped(f.replays, "client"), Issuer: cfg.Issuer,
 		Clock: f.clock, Log: f.log, Metrics: f.metrics,
 	})
 	if err != nil {
@@ -173,7 +174,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			s.people.MountAPI(api, f.cfg.cookies())
 			s.people.MountPages(mux, s.pages, f.cfg.cookies())
 			s.others.Mount(mux, s.pages, f.cfg.cookies())
-			s.clients.Mount(mux)
+			s.clients.Mount(mux, s.pages, f.cfg.cookies())
 		},
 		mountOps: func(mux *http.ServeMux) {
 			if mailboxToken != "" {

@@ -44,11 +44,15 @@ func mayImport() map[string][]string {
 		"internal/audit":     {"internal/fault", "internal/sqldb"},
 		"internal/mail":      {"internal/fault", "internal/sqldb", "internal/keyring"}, // keyring for Secret only
 
-		"internal/token":               domain(),
-		"internal/session":             domain("internal/token"),
-		"internal/web":                 domain(),
-		"internal/gateway":             domain("internal/gateway/stage", "internal/gateway/upstream", "internal/gateway/idempotency"),
+		"internal/token":   domain(),
+		"internal/session": domain("internal/token"),
+		"internal/web":     domain(),
+		"internal/gateway": domain("internal/gateway/stage", "internal/gateway/upstream", "internal/gateway/idempotency", "internal/gateway/cache",
+			"internal/gateway/compress", "internal/gateway/assertion"),
+		"internal/gateway/cache":       {"internal/fault", "internal/httpd", "internal/gateway/stage"},
+		"internal/gateway/compress":    {"internal/gateway/stage"},
 		"internal/gateway/idempotency": {"internal/fault", "internal/redisdb", "internal/gateway/stage"},
+		"internal/gateway/assertion":   {"auth", "internal/keyring"}, // keyring for Secret only
 		"internal/gateway/stage":       domain(),
 		"internal/gateway/upstream":    {"internal/fault"},
 		"internal/identity":            domain("internal/session", "internal/token", "internal/web", "internal/identity/password"),
@@ -109,7 +113,7 @@ func TestImports(t *testing.T) {
 			allowed = slices.Concat(table[path.Dir(p.name)], []string{path.Dir(p.name)})
 		case strings.HasPrefix(p.name, "internal/app"):
 			allowed = slices.Concat(foundations, []string{"auth", "internal/app/settings", "internal/token", "internal/session",
-				"internal/web", "internal/gateway", "internal/gateway/idempotency", "internal/identity", "internal/identity/password", "internal/oidc", "internal/federation"})
+				"internal/web", "internal/gateway", "internal/gateway/idempotency", "internal/gateway/assertion", "internal/identity", "internal/identity/password", "internal/oidc", "internal/federation"})
 		case !listed && len(p.files(p.GoFiles)) > 0:
 			t.Errorf("%s is not in the table of imports: it needs an ADR, a line in ARCHITECTURE.md and one here", p.name)
 			continue

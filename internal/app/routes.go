@@ -11,6 +11,7 @@ import (
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/session"
 )
 
 // newPublicRoutes puts the routes of all units together, behind the chain that every request passes.
@@ -126,6 +127,9 @@ func requireAccessToken(api huma.API, verifier *auth.Verifier) func(huma.Context
 			ctx.SetHeader("DPoP-Nonce", nonce)
 		}
 		claims, err := verified(r, verifier)
+		if err == nil && claims.ClientID != session.FirstParty {
+			err = errOtherClient
+		}
 		if err != nil {
 			httpd.Refuse(api, ctx, err)
 			return
@@ -133,6 +137,10 @@ func requireAccessToken(api huma.API, verifier *auth.Verifier) func(huma.Context
 		next(huma.WithContext(ctx, auth.NewContext(ctx.Context(), claims)))
 	}
 }
+
+// errOtherClient keeps programs that people sign in to from doing in their names what is for Sumun's own pages and programs: to change
+// the password, to end sessions.
+var errOtherClient = fault.New(fault.Forbidden, "auth.other_client", "This token was given to another program, which may not do this.")
 
 func verified(r *http.Request, verifier *auth.Verifier) (*auth.Claims, error) {
 	claims, err := verifier.VerifyRequest(r)

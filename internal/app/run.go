@@ -159,7 +159,7 @@ func (n *node) build(ctx context.Context, selected []module) (err error) {
 const opsWriteTimeout = 5 * time.Minute
 
 func (n *node) workers() []worker {
-	var all []worker
+	all := []worker{{"memory", tendMemory}}
 	for _, u := range n.units {
 		all = append(all, u.workers...)
 	}

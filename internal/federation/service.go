@@ -63,6 +63,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
+// maxReturnTo bounds where a person wanted to go, in bytes: with the rest it fits into the 4 KiB of a cookie.
+const maxReturnTo = 2048
+
 func callbackPath(provider string) string { return "/federation/" + provider + "/callback" }
 
 func (s *Service) provider(name string) (*connected, error) {
@@ -78,6 +81,9 @@ func (s *Service) begin(ctx context.Context, name string, i intent, caller *iden
 	p, err := s.provider(name)
 	if err != nil {
 		return "", "", err
+	}
+	if len(returnTo) > maxReturnTo {
+		returnTo = "" // browsers drop a cookie that is too large, and the sign-in with it
 	}
 	f := newFlow(name, i, returnTo, s.deps.Clock())
 	if i != intentSignIn {

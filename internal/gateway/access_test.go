@@ -291,6 +291,7 @@ func TestValidateFindsEverything(t *testing.T) {
 	c.Rate, c.Staleness, c.IdentityURL, c.StripHeaders = 0, 0, "ftp://x", []string{"*"}
 	c.Upstreams = []gateway.Upstream{newUpstream("a"), newUpstream("a", "http://x/path"), newUpstream("c", "http://x")}
 	c.Upstreams[0].Fallback, c.Upstreams[1].HashBy, c.Upstreams[1].Fallback, c.Upstreams[2].Fallback = "b", "moon", "c", "c"
+	c.Upstreams[2].Elsewhere, c.ForwardAuth.Listen = true, "nowhere"
 	scoped, crossing := public("scoped", "/a/{x}/c"), public("crossing", "/a/b/{y}")
 	scoped.Scopes, scoped.Upstream, crossing.Upstream = []string{"read"}, "a", "a"
 	bad := public("Bad Name", "/x//y")
@@ -306,6 +307,7 @@ func TestValidateFindsEverything(t *testing.T) {
 	text := err.Error()
 	for _, want := range []string{
 		"rate: 0", "staleness: 0s", `identity_url: "ftp://x"`, `strip_headers: "*"`, "upstreams[0].endpoints: empty", `upstreams[1].name: "a" is there twice`,
+		`upstreams[2].elsewhere: is set beside endpoints`, `forward_auth.listen: "nowhere"`,
 		`upstreams[1].endpoints[0].url: "http://x/path"`, `upstreams[0].fallback: there is no upstream "b"`, `upstreams[1].hash_by: "moon"`,
 		`upstreams[2].fallback: "c" leads back to itself`, "routes[0].authentication: public", `routes[1].paths: /a/b/{y} of "crossing"`,
 		`routes[2].name: "Bad Name"`, `routes[2].paths: "/x//y"`, `routes[2].hosts: "A.example:80"`, `routes[2].methods: "get"`, `routes[2].methods: "TRACE"`,

@@ -1,6 +1,11 @@
 package gateway
 
 import (
+	"slices"
+	"strings"
+
+	"github.com/sumunio/sumun/internal/gateway/cache"
+	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 )
@@ -8,7 +13,7 @@ import (
 // compile makes the table of a valid configuration, and its upstreams the ones that run. Sumun's own routes come first: a route of the configuration with the same
 // host and path takes their place.
 func (g *Gateway) compile(cfg Config) (*table, error) {
-	t := &table{hosts: map[string]*node{}, anywhere: &node{}}
+	t := &table{hosts: map[string]*node{}, anywhere: &node{}, outside: newOutside(cfg.StripHeaders)}
 	b := &builder{Gateway: g, cfg: cfg}
 	var err error
 	if b.services, err = g.services.plan(b.upstreams()); err != nil {
@@ -19,6 +24,7 @@ func (g *Gateway) compile(cfg Config) (*table, error) {
 			return nil, err
 		}
 	}
+	b.addKeys(t)
 	for _, rc := range cfg.Routes {
 		if err := b.addTo(t, rc, false); err != nil {
 			return nil, err
@@ -35,11 +41,19 @@ type builder struct {
 }
 
 func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
-	forward, err := b.forward(rc)
+	told, err := b.authorization(rc)
 	if err != nil {
 		return err
 	}
-	t.add(rc, &route{name: rc.Name, handle: stage.Chain(forward, b.stages(rc)...), isDefault: isDefault})
+	forward, err := b.forward(rc, told)
+	if err != nil {
+		return err
+	}
+	rt := &route{name: rc.Name, handle: stage.Chain(forward, b.stages(rc)...), isDefault: isDefault}
+	if !isDefault { // Sumun's own decide by themselves, and one of them takes every path that nobody else does
+		rt.judge = stage.Chain(verdict(rc, told), b.questions(rc)...)
+	}
+	t.add(rc, rt)
 	return nil
 }
 
@@ -56,7 +70,28 @@ func (b *builder) stages(rc Route) []stage.Stage {
 		b.limit(rc),
 		concurrency(rc),
 		idempotency.New(rc.Idempotency, idempotency.Deps{Store: b.deps.Repeats, Log: b.deps.Log}),
+		b.keep(rc),
+		compress.New(rc.Compress),
 	}
+}
+
+// keep is the cache of a route. Where any route has one, the others take note of changes.
+func (b *builder) keep(rc Route) stage.Stage {
+	if rc.Upstream == Identity || !slices.ContainsFunc(b.cfg.Routes, func(r Route) bool { return r.Cache.Enabled }) {
+		return nil
+	}
+	clean := newCleaner(b.cfg.StripHeaders)
+	return cache.New(rc.Cache, cache.Deps{
+		Store: b.cache, Clock: b.deps.Clock, Count: b.metrics.lookedUp,
+		Internal: func(name string) bool {
+			return clean.strips(name) || strings.HasPrefix(name, "X-Sumun-") || name == "Traceparent" || name == "Tracestate"
+		},
+	})
+}
+
+// questions are the stages that can be answered to a proxy, which keeps body and answer to itself. They are in the order of stages.
+func (b *builder) questions(rc Route) []stage.Stage {
+	return []stage.Stage{networks(rc), b.authenticate(rc), b.limit(rc)}
 }
 
 // defaultRoutes serve Sumun's own pages and API. The upstream verifies tokens by itself; here they only say who is counted.

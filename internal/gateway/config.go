@@ -6,6 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sumunio/sumun/internal/gateway/assertion"
+	"github.com/sumunio/sumun/internal/gateway/cache"
+	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/keyring"
@@ -14,16 +17,19 @@ import (
 // Config is which requests go where, and what is asked of them on the way. Routes, upstreams, rates and
 // strip_headers take effect as soon as the file has changed, the rest at the next start.
 type Config struct {
-	DefaultRoutes bool          `yaml:"default_routes" doc:"Whether Sumun's own pages and API are served at every path that no other route takes."`
-	IdentityURL   string        `yaml:"identity_url" doc:"Where the identity module serves, such as http://10.0.0.5:8080, where it is not part of this process. Several addresses are an upstream called sumun."`
-	Audience      string        `yaml:"audience" doc:"The name that access tokens carry for what is behind this gateway. Empty: the issuer."`
-	SignInRate    int           `yaml:"sign_in_rate" doc:"Sign-ins per minute from one network address (IPv6: one /64), on Sumun's own routes."`
-	Rate          int           `yaml:"rate" doc:"Requests per minute of a person or service that shows a token, and of a network address without one, on all routes together that say nothing about limits."`
-	Staleness     time.Duration `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
-	Feed          Feed          `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
-	StripHeaders  []string      `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
-	Upstreams     []Upstream    `yaml:"upstreams" doc:"The services that routes lead to."`
-	Routes        []Route       `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
+	DefaultRoutes bool             `yaml:"default_routes" doc:"Whether Sumun's own pages and API are served at every path that no other route takes."`
+	IdentityURL   string           `yaml:"identity_url" doc:"Where the identity module serves, such as http://10.0.0.5:8080, where it is not part of this process. Several addresses are an upstream called sumun."`
+	Audience      string           `yaml:"audience" doc:"The name that access tokens carry for what is behind this gateway. Empty: the issuer."`
+	SignInRate    int              `yaml:"sign_in_rate" doc:"Sign-ins per minute from one network address (IPv6: one /64), on Sumun's own routes."`
+	Rate          int              `yaml:"rate" doc:"Requests per minute of a person or service that shows a token, and of a network address without one, on all routes together that say nothing about limits."`
+	Staleness     time.Duration    `yaml:"staleness" doc:"How old the knowledge of what has been revoked may be. Beyond it an alarm is raised, and critical routes refuse."`
+	Feed          Feed             `yaml:"feed" doc:"How a gateway that is a process of its own learns what has been revoked."`
+	ForwardAuth   ForwardAuth      `yaml:"forward_auth" doc:"Where a proxy that stays in front of the services asks about each request: nginx, Traefik, Caddy, Envoy."`
+	Assertions    assertion.Config `yaml:"assertions" doc:"What services are told of callers with forward: assertion."`
+	StripHeaders  []string         `yaml:"strip_headers" doc:"Headers by which services are told who calls, and which nobody may send from outside. A star at the end stands for any ending."`
+	CacheMemory   int64            `yaml:"cache_memory" doc:"How much memory kept answers may take, of all routes with cache together, in bytes."`
+	Upstreams     []Upstream       `yaml:"upstreams" doc:"The services that routes lead to."`
+	Routes        []Route          `yaml:"routes" doc:"Which requests go where. The most specific route takes a request: by host, then by path; two that could both be it are a mistake."`
 }
 
 // Feed is how the revocation feed of an identity module elsewhere is read.
@@ -31,6 +37,11 @@ type Feed struct {
 	ClientID     string         `yaml:"client_id" doc:"The client that this gateway is, with the scope revocations:read. Empty: the feed is not followed, and tokens live until they expire."`
 	ClientSecret keyring.Secret `yaml:"client_secret" doc:"Its secret."`
 	Snapshot     string         `yaml:"snapshot" doc:"A file in which keys and revocations are kept, so that the gateway starts while the identity module is down. Empty: none."`
+}
+
+// ForwardAuth is where proxies ask.
+type ForwardAuth struct {
+	Listen string `yaml:"listen" doc:"Address and port, for the proxies in http.trusted_proxies alone: /nginx, /forwarded (Traefik, Caddy), /envoy. Keep it away from the public. Empty: nobody asks."`
 }
 
 // Route is what happens to the requests that it takes.
@@ -42,7 +53,7 @@ type Route struct {
 
 	Upstream        string        `yaml:"upstream" doc:"The name of the upstream that answers; sumun is the identity module."`
 	Strip           string        `yaml:"strip" doc:"The beginning of the path that the upstream does not get to see, such as /shop."`
-	Forward         Forward       `yaml:"forward" doc:"What the upstream gets of the caller's credentials: none, or token."`
+	Forward         Forward       `yaml:"forward" doc:"What the upstream gets of the caller's credentials: assertion (who calls, signed by the gateway for this upstream alone), token (as it was sent) or none. sumun gets the token."`
 	IdentityHeaders bool          `yaml:"identity_headers" doc:"Whether the upstream is told in headers who calls: X-Sumun-Subject, -Client, -Session, -Scope, -Roles."`
 	SecurityHeaders bool          `yaml:"security_headers" doc:"Whether answers get the security headers that the upstream did not set."`
 	Timeout         time.Duration `yaml:"timeout" doc:"How long the whole exchange may take, beyond what http.read_timeout and http.write_timeout allow. 0s: what they allow."`
@@ -60,13 +71,15 @@ type Route struct {
 	Limits         []Limit        `yaml:"limits" doc:"How often one caller may come. Empty: gateway.rate."`
 	Unlimited      bool           `yaml:"unlimited" doc:"Whether there is no limit, not even gateway.rate."`
 
+	Cache       cache.Config       `yaml:"cache" doc:"Answers that are kept and given again."`
+	Compress    compress.Config    `yaml:"compress" doc:"Answers that are made smaller."`
 	Idempotency idempotency.Config `yaml:"idempotency" doc:"Requests that a caller may repeat without them happening twice."`
 }
 
 // SetDefaults prepares a route to be read.
 func (r *Route) SetDefaults() {
-	r.Authentication, r.SecurityHeaders = Required, true
-	r.Idempotency = idempotency.DefaultConfig()
+	r.Authentication, r.Forward, r.SecurityHeaders = Required, ForwardAssertion, true
+	r.Cache, r.Compress, r.Idempotency = cache.DefaultConfig(), compress.DefaultConfig(), idempotency.DefaultConfig()
 }
 
 // hosts are the names of the route, "" for any.
@@ -92,8 +105,19 @@ func (l *Limit) SetDefaults() { l.By, l.Per = ByCaller, time.Minute }
 type Upstream struct {
 	upstream.Config `yaml:",inline"`
 
-	Fallback string `yaml:"fallback" doc:"The upstream that gets the requests that this one could not answer."`
-	HashBy   string `yaml:"hash_by" doc:"What is hashed where balance is hash: caller, header:NAME or cookie:NAME."`
+	Audience  string `yaml:"audience" doc:"What assertions call this service. Empty: its name."`
+	Fallback  string `yaml:"fallback" doc:"The upstream that gets the requests that this one could not answer."`
+	Elsewhere bool   `yaml:"elsewhere" doc:"Whether requests do not pass through this gateway but through a proxy, which asks here about them (forward_auth). There are no endpoints then."`
+
+	HashBy string `yaml:"hash_by" doc:"What is hashed where balance is hash: caller, header:NAME or cookie:NAME."`
+}
+
+// audience is the upstream's name in assertions.
+func (u Upstream) audience() string {
+	if u.Audience != "" {
+		return u.Audience
+	}
+	return u.Name
 }
 
 // SetDefaults prepares an upstream to be read.
@@ -102,7 +126,7 @@ func (u *Upstream) SetDefaults() { u.Config, u.HashBy = upstream.DefaultConfig()
 // DefaultConfig serves Sumun alone.
 func DefaultConfig() Config {
 	return Config{
-		DefaultRoutes: true, SignInRate: 10, Rate: 100, Staleness: 30 * time.Second,
+		DefaultRoutes: true, SignInRate: 10, Rate: 100, Staleness: 30 * time.Second, CacheMemory: 64 << 20,
 		StripHeaders: []string{
 			"X-Sumun-*", "X-User-*", "X-Auth-Request-*", "X-Authenticated-*", "X-Remote-*", "Remote-User", "X-Forwarded-User",
 			"X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username",
@@ -152,18 +176,19 @@ type Forward string
 
 // What it can get.
 const (
-	ForwardNone  Forward = "none"
-	ForwardToken Forward = "token"
+	ForwardNone      Forward = "none"
+	ForwardToken     Forward = "token"
+	ForwardAssertion Forward = "assertion"
 )
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (f *Forward) UnmarshalText(text []byte) error {
 	switch v := Forward(text); v {
-	case ForwardNone, ForwardToken:
+	case ForwardNone, ForwardToken, ForwardAssertion:
 		*f = v
 		return nil
 	}
-	return errors.New("write none or token")
+	return errors.New("write assertion, token or none")
 }
 
 // LimitBy is who is counted.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/sumunio/sumun/internal/gateway/stage"
@@ -11,24 +12,36 @@ import (
 )
 
 // forward returns what comes after all stages: the upstream of a route.
-func (b *builder) forward(rc Route) (stage.Handler, error) {
+func (b *builder) forward(rc Route, told authorization) (stage.Handler, error) {
 	if rc.Upstream == Identity && b.deps.Identity != nil {
 		return b.inProcess(), nil
+	}
+	if b.isElsewhere(rc.Upstream) {
+		return func(http.ResponseWriter, *http.Request, *stage.Call) error { return httpd.ErrNotFound }, nil
 	}
 	to := b.services[rc.Upstream]
 	if to == nil {
 		return nil, errNoIdentity
 	}
 	clean := newCleaner(b.cfg.StripHeaders)
+	strips := clean.strips
 	// Two of them, so that no request needs one of its own.
 	onPlain, onSecure := answer(rc, false), answer(rc, true)
 	hashed := to.cfg.Balance == upstream.BalanceHash
 	strip := escape([]byte(rc.Strip))
-	token := rc.Forward == ForwardToken || rc.Upstream == Identity
+	asSent := rc.sendsToken()
 	return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
+		value, err := told(r, c)
+		if err != nil {
+			return err
+		}
 		clean.clean(r.Header)
-		if !token {
+		if !asSent {
 			delete(r.Header, "Authorization")
+			delete(r.Header, "Dpop") // the proof that goes with it
+		}
+		if value != nil {
+			r.Header["Authorization"] = value
 		}
 		if rc.Upstream != Identity {
 			withholdCookies(r.Header)
@@ -37,7 +50,8 @@ func (b *builder) forward(rc Route) (stage.Handler, error) {
 		if rc.IdentityHeaders {
 			introduce(r.Header, c)
 		}
-		o := upstream.Options{Path: target(c.Path, strip, r.URL.RawQuery), OnAnswer: onPlain, Sent: &c.Sent, NoStatic: c.NoStatic}
+		o := upstream.Options{Path: target(c.Path, strip, r.URL.RawQuery), OnAnswer: onPlain, Sent: &c.Sent, NoStatic: c.NoStatic,
+			Strips: strips}
 		if httpd.Secure(r.Context()) {
 			o.OnAnswer = onSecure
 		}
@@ -114,9 +128,14 @@ func (u *Upstream) key(r *http.Request, c *stage.Call) string {
 // errNoIdentity is for routes that lead to the identity module where there is none.
 var errNoIdentity = errors.New("gateway.identity_url: empty, and the identity module is not part of this process; give where it serves")
 
+// isElsewhere reports whether an upstream gets its requests from a proxy that asks here.
+func (b *builder) isElsewhere(name string) bool {
+	return slices.ContainsFunc(b.cfg.Upstreams, func(u Upstream) bool { return u.Name == name && u.Elsewhere })
+}
+
 // upstreams are those of the configuration, and the identity module where it is elsewhere.
 func (b *builder) upstreams() []Upstream {
-	all := b.cfg.Upstreams
+	all := slices.DeleteFunc(slices.Clone(b.cfg.Upstreams), func(u Upstream) bool { return u.Elsewhere })
 	if b.deps.Identity != nil || b.cfg.IdentityURL == "" || b.cfg.has(Identity) {
 		return all
 	}
@@ -124,5 +143,5 @@ func (b *builder) upstreams() []Upstream {
 	u.Name, u.Endpoints = Identity, []upstream.Endpoint{{URL: b.cfg.IdentityURL}}
 	// Its 503 is an answer to one person, such as in a storm of sign-ins, and no reason to keep refreshes from it.
 	u.Breaker, u.Health.Passive, u.Retry.Statuses = upstream.Breaker{}, upstream.Passive{}, nil
-	return append(all[:len(all):len(all)], u)
+	return append(all, u)
 }

@@ -29,6 +29,8 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway/assertion"
+	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
@@ -42,6 +44,9 @@ var (
 	ErrNetwork        = fault.New(fault.Forbidden, "gateway.network", "This is not served to your network.")
 	ErrRateLimited    = fault.New(fault.RateLimited, "gateway.rate_limited", "Too many requests. Please wait a moment.")
 	ErrBusy           = fault.New(fault.Unavailable, "gateway.busy", "Too much is going on here at the moment. Please try again shortly.").After(time.Second)
+	ErrHeader         = fault.New(fault.Malformed, "gateway.header", "The request has a header that is not let in from outside.")
+	ErrNotProxy       = fault.New(fault.Forbidden, "gateway.not_proxy", "Only this installation's proxies may ask here.")
+	ErrQuestion       = fault.New(fault.Malformed, "gateway.question", "The proxy does not say which request this is about.")
 	ErrHeaderTooLarge = fault.New(fault.HeaderTooLarge, "gateway.header_too_large", "The header of the request is too large.")
 )
 
@@ -65,12 +70,16 @@ type Deps struct {
 	Limiter ratelimit.Limiter
 	// Repeats remembers what was asked under which key. Nil: this process alone does.
 	Repeats idempotency.Store
+	// Assertions are what services are told of callers. Nil: no route may ask for them.
+	Assertions *assertion.Signer
 	// Identity is the identity module, where it is part of this process. Nil: it is at IdentityURL.
 	Identity http.Handler
 	// Render answers people with a page that says what went wrong. Nil: everybody gets a problem document.
 	Render func(w http.ResponseWriter, r *http.Request, f *fault.Fault)
 	// MaxBody bounds request bodies where the route does not, in bytes.
 	MaxBody int64
+	// Clock is what kept answers age by. Nil: time.Now.
+	Clock func() time.Time
 	// WriteTimeout is how long a client of a stream may take to read a piece of it. Zero: for ever.
 	WriteTimeout time.Duration
 	Log          *slog.Logger
@@ -82,18 +91,25 @@ type Gateway struct {
 	deps     Deps
 	metrics  *metrics
 	services services
+	cache    *cache.Store
 	table    atomic.Pointer[table]
 	loading  sync.Mutex
 }
 
 // New returns a gateway that serves cfg, which must be valid.
 func New(cfg Config, deps Deps) (*Gateway, error) {
+	if deps.Clock == nil {
+		deps.Clock = time.Now
+	}
 	if deps.Repeats == nil {
-		deps.Repeats = idempotency.NewMemory(time.Now)
+		deps.Repeats = idempotency.NewMemory(deps.Clock)
 	}
 	g := &Gateway{deps: deps, metrics: newMetrics(deps.Metrics)}
 	counted, err := upstream.NewMetrics(deps.Metrics)
 	if err != nil {
+		return nil, err
+	}
+	if g.cache, err = cache.NewStore(cfg.CacheMemory); err != nil {
 		return nil, err
 	}
 	g.services.deps = upstream.Deps{Log: deps.Log, Metrics: counted}
@@ -123,17 +139,26 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
-	path, escaped, err := canonical(r.URL)
+	rt, c, err := g.locate(w, r, g.table.Load())
 	if err != nil {
 		return err
 	}
-	rt, allow := g.table.Load().find(r.Host, r.Method, path)
-	if rt == nil || r.Method == http.MethodConnect || r.Method == http.MethodTrace {
+	return rt.handle(w, r, c)
+}
+
+// locate returns the route of a request, whose path is canonical from here on.
+func (g *Gateway) locate(w http.ResponseWriter, r *http.Request, t *table) (*route, *stage.Call, error) {
+	path, escaped, err := canonical(r.URL)
+	if err != nil {
+		return nil, nil, err
+	}
+	rt, allow := t.find(r.Host, r.Method, path)
+	if rt == nil || !passable(r.Method) {
 		if allow == "" && rt == nil {
-			return httpd.ErrNotFound
+			return nil, nil, httpd.ErrNotFound
 		}
 		w.Header().Set("Allow", allow)
-		return httpd.ErrMethodNotAllowed
+		return nil, nil, httpd.ErrMethodNotAllowed
 	}
 	ctx := r.Context()
 	httpd.SetRoute(ctx, rt.name)
@@ -141,7 +166,13 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	if escaped != path {
 		r.URL.RawPath = escaped
 	}
-	return rt.handle(w, r, &stage.Call{Route: rt.name, Path: escaped, Client: httpd.ClientAddr(ctx)})
+	return rt, &stage.Call{Route: rt.name, Path: escaped, Client: httpd.ClientAddr(ctx)}, nil
+}
+
+// passable reports whether requests with a method are passed on. Methods are told apart letter by letter, and some services do not: a
+// "post" must not find another route than a POST.
+func passable(method string) bool {
+	return method != http.MethodConnect && method != http.MethodTrace && strings.ToUpper(method) == method
 }
 
 // refuse answers with what went wrong: people with a page, programs with a problem document.
@@ -158,6 +189,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // Run does what has to be done beside requests, such as checking the health of services, until ctx ends. It returns nil.
 func (g *Gateway) Run(ctx context.Context) error {
+	defer g.cache.Wait()
 	g.services.run(ctx)
 	return nil
 }

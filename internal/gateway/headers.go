@@ -13,22 +13,28 @@ import (
 
 // cleaner removes from requests what only the gateway may say.
 type cleaner struct {
-	names    map[string]bool // canonical, "_" written as "-"
+	names    map[string]bool // folded
 	prefixes []string
 }
 
 // alwaysStripped are set by the gateway, or by nobody.
 var alwaysStripped = []string{
-	"Forwarded", "X-Forwarded-*", "X-Real-Ip", "X-Request-Id", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override",
-	"X-Http-Method", "X-Method-Override", "Proxy",
+	"Forwarded", "X-Forwarded", "X-Forwarded-*", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "X-Request-Id",
+	"X-Original-*", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "Proxy",
 }
 
 func newCleaner(strip []string) *cleaner {
 	c := &cleaner{names: map[string]bool{}}
-	for _, list := range [][]string{alwaysStripped, strip} {
+	c.add(alwaysStripped, strip)
+	return c
+}
+
+// add takes names of headers, a star at the end standing for any ending.
+func (c *cleaner) add(lists ...[]string) {
+	for _, list := range lists {
 		for _, name := range list {
 			bare, prefix := strings.CutSuffix(name, "*")
-			bare = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(bare, "_", "-"))
+			bare = fold(textproto.CanonicalMIMEHeaderKey(bare))
 			if prefix {
 				c.prefixes = append(c.prefixes, bare)
 			} else {
@@ -36,7 +42,6 @@ func newCleaner(strip []string) *cleaner {
 			}
 		}
 	}
-	return c
 }
 
 // clean removes the headers that belong to the connection (RFC 9110, section 7.6.1), and those that say who calls. It comes
@@ -59,10 +64,11 @@ func (c *cleaner) clean(h http.Header) {
 	}
 }
 
-// keepUpgrade leaves of Connection what asks for another protocol, which is the upstream package's to negotiate.
+// keepUpgrade leaves of Connection what asks for a WebSocket. Every other protocol is left out, as a server may (RFC 9110, section 7.8):
+// on a connection that speaks h2c nobody would see the requests that follow.
 func (c *cleaner) keepUpgrade(h http.Header) {
-	if h.Get("Upgrade") != "" && hasToken(h["Connection"], "upgrade") {
-		h["Connection"] = []string{"Upgrade"}
+	if hasToken(h["Upgrade"], "websocket") && hasToken(h["Connection"], "upgrade") {
+		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 		return
 	}
 	delete(h, "Connection")
@@ -80,11 +86,11 @@ func hasToken(lists []string, token string) bool {
 	return false
 }
 
-// strips reports whether a header is not let in. To programs behind CGI and its heirs "-" and "_" are the same.
+// strips reports whether a header is not let in.
 func (c *cleaner) strips(name string) bool {
-	if strings.IndexByte(name, '_') >= 0 {
-		name = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
-		if name == "Authorization" || name == "Cookie" || name == "Content-Length" || name == "Transfer-Encoding" || name == "Host" {
+	if folded := fold(name); folded != name {
+		switch name = folded; name {
+		case "Authorization", "Cookie", "Content-Length", "Content-Type", "Transfer-Encoding", "Host":
 			return true // a second spelling of what decides
 		}
 	}
@@ -97,6 +103,24 @@ func (c *cleaner) strips(name string) bool {
 		}
 	}
 	return false
+}
+
+// fold returns a canonical name as programs behind CGI and its heirs see it: to them "-", "_" and some others are the same.
+func fold(name string) string {
+	odd := strings.IndexFunc(name, isOdd)
+	if odd < 0 {
+		return name
+	}
+	return textproto.CanonicalMIMEHeaderKey(strings.Map(func(c rune) rune {
+		if isOdd(c) {
+			return '-'
+		}
+		return c
+	}, name))
+}
+
+func isOdd(c rune) bool {
+	return c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
 }
 
 // announce tells the upstream what the gateway knows: who asked for what, under which id and in which trace.

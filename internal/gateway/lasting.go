@@ -9,13 +9,13 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/stage"
 )
 
-// lasting lets exchanges last that are made to: WebSockets, server-sent events, gRPC. They end when the token that opened them does, or
-// is revoked. Time is bounded by silence: of the upstream by its configuration, of a client that does not read by the listener's.
+// lasting lets exchanges last that are made to: WebSockets, server-sent events, gRPC. They, and those of a route with a timeout of its
+// own, end when the token that opened them does, or is revoked. Time is bounded by silence: of the upstream by its configuration, of a client that does not read by the listener's.
 func (b *builder) lasting(rc Route) stage.Stage {
 	return func(next stage.Handler) stage.Handler {
 		return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
 			streams := isStream(r.Header)
-			if !streams && r.Header["Upgrade"] == nil {
+			if !streams && r.Header["Upgrade"] == nil && rc.Timeout == 0 {
 				return next(w, r, c)
 			}
 			ctx := r.Context()

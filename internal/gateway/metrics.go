@@ -5,15 +5,21 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics count what the edge does not.
 type metrics struct {
 	refusals *prometheus.CounterVec
+	cached   *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sumun_gateway_refusals_total",
 		Help: "Requests that were not passed on, or got no answer from their upstream, by the code of the fault.",
-	}, []string{"code"})}
-	r.MustRegister(m.refusals)
+	}, []string{"code"}), cached: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sumun_gateway_cache_requests_total",
+		Help: "Requests of routes with a cache: hit, stale (given although no longer fresh), miss (asked the service), pass (not for the cache).",
+	}, []string{"outcome"})}
+	r.MustRegister(m.refusals, m.cached)
 	return m
 }
 
 func (m *metrics) refused(code string) { m.refusals.WithLabelValues(code).Inc() }
+
+func (m *metrics) lookedUp(outcome string) { m.cached.WithLabelValues(outcome).Inc() }

@@ -109,10 +109,10 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, X-Forwarded-For\r\nUpgrade: test\r\n%s\r\n\r\n", as("kim"))
+	fmt.Fprintf(conn, "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, X-Forwarded-For\r\nUpgrade: websocket\r\n%s\r\n\r\n", as("kim"))
 	in := bufio.NewReader(conn)
 	answer, err := http.ReadResponse(in, nil)
-	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Upgrade") != "test" {
+	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Upgrade") != "websocket" {
 		t.Fatalf("%v %v", answer, err)
 	}
 	for began := time.Now(); time.Since(began) < time.Second; { // longer than any timeout of the listener
@@ -146,7 +146,7 @@ func echoSocket(t *testing.T) string {
 			return
 		}
 		defer conn.Close()
-		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n")
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 		_, _ = io.Copy(conn, buffered)
 	}))
 	t.Cleanup(s.Close)

@@ -13,6 +13,7 @@ type table struct {
 	hosts    map[string]*node // exact names
 	suffixes []suffix         // the longest first
 	anywhere *node            // routes without a host
+	outside  *cleaner         // what a request that a proxy asks about may not say
 }
 
 // suffix holds the routes of all names below one, written "*.example.com".
@@ -35,6 +36,8 @@ type methods struct {
 type route struct {
 	name   string
 	handle stage.Handler
+	// judge is what a proxy that asks about the request is answered; nil where nobody may ask.
+	judge stage.Handler
 	// isDefault says that a route of the configuration with the same host and path takes its place.
 	isDefault bool
 }

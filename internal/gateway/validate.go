@@ -7,18 +7,23 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sumunio/sumun/internal/httpd"
 )
 
 // Validate returns everything that is wrong with the configuration, each with its key, value and remedy. It does not say whether
 // an identity module or an issuer is missing: that depends on what else is served.
 func (c Config) Validate() error {
-	errs := []error{c.checkSwitches(), c.checkUpstreams()}
+	errs := []error{c.checkSwitches(), c.checkUpstreams(), within("assertions", c.Assertions.Validate())}
 	names := map[string]bool{}
 	for i, r := range c.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
-		errs = append(errs, checkName(key, r.Name, names), checkOwnName(key, r.Name), r.check(key))
+		errs = append(errs, checkName(key, r.Name, names), checkOwnName(key, r.Name), r.check(key), r.checkPolicies(key))
 		if r.Upstream != Identity && !c.has(r.Upstream) {
 			errs = append(errs, fmt.Errorf("%s.upstream: there is no upstream %q; add it to gateway.upstreams, or use sumun", key, r.Upstream))
+		}
+		if r.handlesAnswers() && slices.ContainsFunc(c.Upstreams, func(u Upstream) bool { return u.Name == r.Upstream && u.Elsewhere }) {
+			errs = append(errs, fmt.Errorf("%s.upstream: answers of %q do not pass here, so cache, compress and idempotency do nothing; leave them out", key, r.Upstream))
 		}
 	}
 	errs = append(errs, c.checkAmbiguity())
@@ -27,6 +32,9 @@ func (c Config) Validate() error {
 
 func (c Config) checkSwitches() error {
 	var errs []error
+	if c.ForwardAuth.Listen != "" {
+		errs = append(errs, httpd.CheckListen("forward_auth.listen", c.ForwardAuth.Listen))
+	}
 	if c.IdentityURL != "" {
 		errs = append(errs, checkURL("identity_url", c.IdentityURL))
 	}
@@ -40,6 +48,9 @@ func (c Config) checkSwitches() error {
 	}
 	if c.Staleness < time.Second || c.Staleness > time.Hour {
 		errs = append(errs, fmt.Errorf("staleness: %s is outside 1s to 1h; use 30s", c.Staleness))
+	}
+	if c.CacheMemory < 1<<20 || c.CacheMemory > 1<<40 {
+		errs = append(errs, fmt.Errorf("cache_memory: %d is outside 1048576 to %d; use 67108864", c.CacheMemory, int64(1)<<40))
 	}
 	if (c.Feed.ClientID == "") != (c.Feed.ClientSecret == "") {
 		errs = append(errs, errors.New("feed.client_id: it and client_secret go together; set both or neither"))
@@ -64,7 +75,10 @@ func (c Config) checkUpstreams() error {
 	for i, u := range c.Upstreams {
 		key := fmt.Sprintf("upstreams[%d]", i)
 		errs = append(errs, checkName(key, u.Name, names), within(key, u.Config.Validate()))
-		if len(u.Endpoints) == 0 {
+		if u.Elsewhere && len(u.Endpoints) > 0 {
+			errs = append(errs, fmt.Errorf("%s.elsewhere: is set beside endpoints; keep one of the two", key))
+		}
+		if len(u.Endpoints) == 0 && !u.Elsewhere {
 			errs = append(errs, fmt.Errorf("%s.endpoints: empty; name where the service is, such as http://10.0.0.7:8000", key))
 		}
 		kind, name, named := strings.Cut(u.HashBy, ":")
@@ -104,6 +118,9 @@ func (c Config) checkFallback(key string, u Upstream) error {
 		}
 		if seen[next] {
 			return fmt.Errorf("%s.fallback: %q leads back to itself; end the chain somewhere", key, u.Fallback)
+		}
+		if c.Upstreams[i].Elsewhere {
+			return fmt.Errorf("%s.fallback: %q is elsewhere, so nothing can be sent there; name one with endpoints", key, next)
 		}
 		seen[next] = true
 		next = c.Upstreams[i].Fallback
@@ -167,12 +184,38 @@ func (r Route) check(key string) error {
 			fail(fmt.Sprintf("limits[%d].rate", i), "%d per %s with a burst of %d makes no sense; use 1 to %d, per 1s to 24h", l.Rate, l.Per, l.Burst, maxRate)
 		}
 	}
+	if r.Unlimited && len(r.Limits) > 0 {
+		fail("unlimited", "is set beside limits; keep one of the two")
+	}
+	return errors.Join(errs...)
+}
+
+// handlesAnswers reports whether a route does something with what its upstream answers.
+func (r Route) handlesAnswers() bool {
+	return r.Cache.Enabled || r.Compress.Enabled || r.Idempotency.Enabled()
+}
+
+// checkPolicies finds what is wrong with what a route does beside passing on.
+func (r Route) checkPolicies(key string) error {
+	var errs []error
+	fail := func(field, format string, values ...any) {
+		errs = append(errs, fmt.Errorf(key+"."+field+": "+format, values...))
+	}
+	errs = append(errs, within(key+".cache", r.Cache.Validate()))
+	if r.Cache.Enabled && r.Upstream == Identity {
+		fail("cache", "is enabled for %s, whose answers are each person's own; leave it out", Identity)
+	}
+	if r.Cache.Enabled && r.Cache.PerPerson && r.Authentication != Required && r.Authentication != Optional {
+		fail("cache.per_person", "nobody is known where authentication is %s; use required or optional", r.Authentication)
+	}
+	errs = append(errs, within(key+".compress", r.Compress.Validate()))
+	if r.Compress.Enabled && !r.Compress.WithSecrets && r.Authentication != Public {
+		fail("compress", "is enabled where authentication is %s: the size of answers can betray the secrets in them; "+
+			"leave it out, or set with_secrets after reading what it says", r.Authentication)
+	}
 	errs = append(errs, within(key+".idempotency", r.Idempotency.Validate()))
 	if r.Idempotency.Enabled() && r.Authentication != Required {
 		fail("idempotency", "keys belong to callers, and authentication %s lets in who has no name; use required", r.Authentication)
-	}
-	if r.Unlimited && len(r.Limits) > 0 {
-		fail("unlimited", "is set beside limits; keep one of the two")
 	}
 	return errors.Join(errs...)
 }

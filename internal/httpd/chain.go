@@ -63,6 +63,7 @@ func (e *edge) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		client:  clientAddr(peer, r.Header, e.cfg.TrustedProxies),
 		agent:   r.UserAgent(),
 		secure:  isHTTPS(r, trusted),
+		trusted: trusted,
 		api:     isAPI(r.URL.Path),
 	}
 	x.response.ResponseWriter = w

@@ -129,6 +129,7 @@ type exchange struct {
 	client          netip.Addr
 	agent           string // User-Agent, as it was sent
 	secure          bool   // the client's connection is encrypted
+	trusted         bool   // the peer is one of our proxies
 	api             bool   // answers are JSON
 	route           string // the pattern that matched, "" when none did
 	response        response
@@ -166,6 +167,12 @@ func SetRoute(ctx context.Context, name string) {
 func Secure(ctx context.Context) bool {
 	x := exchangeOf(ctx)
 	return x != nil && x.secure
+}
+
+// FromTrustedProxy reports whether the peer itself is one of the trusted proxies, so that what it says of a request is believed.
+func FromTrustedProxy(ctx context.Context) bool {
+	x := exchangeOf(ctx)
+	return x != nil && x.trusted
 }
 
 // RequestID returns the id of the request being served, "" outside of Chain.

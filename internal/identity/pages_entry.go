@@ -59,7 +59,7 @@ func (p pages) signInForm(w http.ResponseWriter, r *http.Request, v *visitor) er
 	if v != nil {
 		return see(w, r, returnTo(back), nil)
 	}
-	return p.show(w, r, web.SignIn{ReturnTo: back,
+	return p.show(w, r, web.SignIn{ReturnTo: back, Identifier: r.URL.Query().Get("login_hint"),
 		Notice: notice(r, "account_created", "password_reset", "address_changed", "session_ended")})
 }
 

@@ -58,11 +58,11 @@ func plain(text string) string {
 }
 
 // writeAnswer writes an answer that nobody may keep (RFC 6749, section 5.1).
-func writeAnswer(w http.ResponseWriter, answer any) error {
+func writeAnswer(w http.ResponseWriter, status int, answer any) error {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
 	if answer == nil {
-		w.WriteHeader(http.StatusOK)
+		w.WriteHeader(status)
 		return nil
 	}
 	body, err := json.Marshal(answer)
@@ -70,6 +70,7 @@ func writeAnswer(w http.ResponseWriter, answer any) error {
 		return fmt.Errorf("encode answer: %w", err)
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
 	_, _ = w.Write(body)
 	return nil
 }

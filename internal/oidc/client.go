@@ -75,13 +75,18 @@ func (m Metadata) check() error {
 	if !slices.Contains(authMethods, m.AuthMethod) {
 		refuse("token_endpoint_auth_method", "Must be one of "+strings.Join(authMethods, ", ")+".")
 	}
+	if _, err := parseClientKeys(m.Keys); m.AuthMethod == AuthPrivateKey && err != nil || m.AuthMethod != AuthPrivateKey && m.Keys != nil {
+		refuse("jwks", "private_key_jwt, and nothing else, needs a JWK Set of public keys: EC P-256, Ed25519, or RSA of 2048 bits and more.")
+	}
 	for _, g := range m.GrantTypes {
 		if !slices.Contains(grantTypes(), g) {
 			refuse("grant_types", "Must be among "+strings.Join(grantTypes(), ", ")+".")
 		}
 	}
-	if m.AuthMethod == AuthNone && slices.Contains(m.GrantTypes, GrantClientCredentials) {
-		refuse("grant_types", "client_credentials needs a client that can prove itself: not a public one.")
+	for _, g := range []string{GrantClientCredentials, GrantExchange} {
+		if m.AuthMethod == AuthNone && slices.Contains(m.GrantTypes, g) {
+			refuse("grant_types", g+" needs a client that can prove itself: not a public one.")
+		}
 	}
 	scopes := strings.Fields(m.Scope)
 	if len(scopes) > maxScopes || slices.ContainsFunc(scopes, func(s string) bool { return !validScope(s) }) {
@@ -97,6 +102,14 @@ func (m Metadata) check() error {
 	}
 	if slices.Contains(m.GrantTypes, GrantAuthorizationCode) && len(m.RedirectURIs) == 0 {
 		refuse("redirect_uris", "authorization_code needs at least one.")
+	}
+	for _, uri := range m.PostLogoutRedirectURIs {
+		if wrong := checkRedirect(uri); wrong != "" {
+			refuse("post_logout_redirect_uris", wrong)
+		}
+	}
+	if wrong := checkRedirect(m.BackchannelLogoutURI); m.BackchannelLogoutURI != "" && (wrong != "" || !strings.HasPrefix(m.BackchannelLogoutURI, "http")) {
+		refuse("backchannel_logout_uri", "Must be an https URI without a fragment.")
 	}
 	for _, resource := range m.Resources {
 		if !validResource(resource) {
@@ -161,16 +174,20 @@ func (c Client) scope(asked string, allowed func(string) bool) (string, error) {
 	return strings.Join(granted, " "), nil
 }
 
-// audience decides whom a token is for: the resources that were asked for, else all of the client's, else the issuer.
+// audience decides whom a token is for: the resources that were asked for, each once, else all of the client's, else the issuer.
 func (c Client) audience(asked []string, issuer string) ([]string, error) {
+	var granted []string
 	for _, resource := range asked {
 		if resource != issuer && !slices.Contains(c.Resources, resource) {
 			return nil, ErrInvalidTarget
 		}
+		if !slices.Contains(granted, resource) {
+			granted = append(granted, resource)
+		}
 	}
 	switch {
-	case len(asked) > 0:
-		return asked, nil
+	case len(granted) > 0:
+		return granted, nil
 	case len(c.Resources) > 0:
 		return c.Resources, nil
 	default:

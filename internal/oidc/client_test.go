@@ -52,6 +52,11 @@ func TestClientCredentials(t *testing.T) {
 				t.Errorf("resource %q: audience %v", resource, claims.Audience)
 			}
 		}
+		again := params("grant_type", "client_credentials", "resource", "urn:b", "resource", issuer, "resource", "urn:b")
+		c = n.claims(t, n.post(t, "/oauth/token", again, basic("targeted", secret)).token(t).AccessToken)
+		if strings.Join(c.Audience, " ") != "urn:b "+issuer {
+			t.Errorf("a resource twice: audience %v", c.Audience)
+		}
 	})
 }
 
@@ -72,6 +77,8 @@ func TestTokenRefusals(t *testing.T) {
 			"wrong secret":         {credentialsForm, basic("billing", "scs_x"), 401, "invalid_client"},
 			"no secret":            {credentialsForm, basic("billing", ""), 401, "invalid_client"},
 			"unknown client":       {credentialsForm, basic("nobody", secret), 401, "invalid_client"},
+			"no id of a client":    {params("grant_type", "client_credentials", "client_id", "a\x00b", "client_secret", "x"), func(*http.Request) {}, 401, "invalid_client"},
+			"no text":              {params("grant_type", "client_credentials", "client_id", "\xff", "client_secret", "x"), func(*http.Request) {}, 401, "invalid_client"},
 			"no client":            {credentialsForm, func(*http.Request) {}, 401, "invalid_client"},
 			"id alone":             {params("grant_type", "client_credentials", "client_id", "billing"), func(*http.Request) {}, 401, "invalid_client"},
 			"public with a secret": {params("grant_type", "refresh_token", "client_id", "app", "client_secret", "x"), func(*http.Request) {}, 401, "invalid_client"},

@@ -8,20 +8,48 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/sumunio/sumun/auth"
 )
 
 // provider describes the provider to clients (RFC 8414, section 2; OpenID Connect Discovery 1.0, section 3).
 type provider struct {
 	Issuer        string   `json:"issuer"`
+	Authorization string   `json:"authorization_endpoint"`
 	TokenEndpoint string   `json:"token_endpoint"`
+	UserInfo      string   `json:"userinfo_endpoint"`
+	Introspection string   `json:"introspection_endpoint"`
+	Revocation    string   `json:"revocation_endpoint"`
+	EndSession    string   `json:"end_session_endpoint"`
+	Pushed        string   `json:"pushed_authorization_request_endpoint"`
+	Device        string   `json:"device_authorization_endpoint"`
 	JWKSURI       string   `json:"jwks_uri"`
 	GrantTypes    []string `json:"grant_types_supported"`
 	ResponseTypes []string `json:"response_types_supported"`
 	SubjectTypes  []string `json:"subject_types_supported"`
 	SigningAlgs   []string `json:"id_token_signing_alg_values_supported"`
 	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
-	ServiceDocs   string   `json:"service_documentation"`
-	Revocations   string   `json:"sumun_revocations_endpoint"`
+	Scopes        []string `json:"scopes_supported"`
+	AssertionAlgs []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	DPoPAlgs      []string `json:"dpop_signing_alg_values_supported,omitempty"`
+	Claims        []string `json:"claims_supported"`
+	ResponseModes []string `json:"response_modes_supported"`
+	Challenges    []string `json:"code_challenge_methods_supported"`
+	Prompts       []string `json:"prompt_values_supported"`
+	Locales       []string `json:"ui_locales_supported"`
+
+	IntrospectionAuth []string `json:"introspection_endpoint_auth_methods_supported"`
+	RevocationAuth    []string `json:"revocation_endpoint_auth_methods_supported"`
+
+	IssuerInAnswer     bool `json:"authorization_response_iss_parameter_supported"`
+	ClaimsParameter    bool `json:"claims_parameter_supported"`
+	RequestParameter   bool `json:"request_parameter_supported"`
+	RequestURI         bool `json:"request_uri_parameter_supported"`
+	BackchannelLogout  bool `json:"backchannel_logout_supported"`
+	BackchannelSession bool `json:"backchannel_logout_session_supported"`
+
+	ServiceDocs string `json:"service_documentation"`
+	Revocations string `json:"sumun_revocations_endpoint"`
 }
 
 func (s *Service) describe() provider {
@@ -32,9 +60,16 @@ func (s *Service) describe() provider {
 	}
 	slices.Sort(grants)
 	return provider{
-		Issuer: s.deps.Issuer, TokenEndpoint: at(tokenPath), JWKSURI: at("/.well-known/jwks.json"),
-		GrantTypes: grants, ResponseTypes: []string{}, SubjectTypes: []string{"public"}, SigningAlgs: []string{"ES256", "EdDSA", "RS256"},
-		AuthMethods: authMethods, ServiceDocs: at("/docs"), Revocations: at("/v1/revocations"),
+		Issuer: s.deps.Issuer, Authorization: at(authorizePath), TokenEndpoint: at(tokenPath), UserInfo: at(userInfoPath),
+		Introspection: at(introspectPath), Revocation: at(revokePath), EndSession: at(logoutPath),
+		Pushed: at(parPath), Device: at(deviceEndpoint), JWKSURI: at("/.well-known/jwks.json"),
+		GrantTypes: grants, ResponseTypes: []string{"code"}, SubjectTypes: []string{"public"}, SigningAlgs: []string{s.deps.Tokens.Algorithm()},
+		Scopes: []string{"openid", "profile", "email", "offline_access"}, Claims: claimNames(),
+		ResponseModes: []string{modeQuery, modeFragment, modeFormPost}, Challenges: []string{"S256"},
+		Prompts: []string{"none", "login", "consent", "select_account"}, Locales: []string{"en", "ko"},
+		IntrospectionAuth: []string{AuthBasic, AuthPost, AuthPrivateKey}, RevocationAuth: authMethods,
+		IssuerInAnswer: true, ClaimsParameter: true, BackchannelLogout: true, BackchannelSession: true,
+		AuthMethods: authMethods, AssertionAlgs: assertionMethods, DPoPAlgs: []string{auth.ES256, auth.EdDSA, auth.RS256}, ServiceDocs: at("/docs"), Revocations: at("/v1/revocations"),
 	}
 }
 

@@ -10,6 +10,7 @@
 package oidc
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/sumunio/sumun/internal/fault"
@@ -24,9 +25,36 @@ var (
 	ErrUnauthorizedClient   = fault.New(fault.Malformed, "oidc.unauthorized_client", "The client may not use this grant.")
 	ErrUnsupportedGrantType = fault.New(fault.Malformed, "oidc.unsupported_grant_type", "This grant is not supported.")
 	ErrInvalidScope         = fault.New(fault.Malformed, "oidc.invalid_scope", "The scope is malformed, unknown, or more than the client may ask for.")
+	ErrInvalidToken         = fault.New(fault.Unauthenticated, "oidc.invalid_token", "The access token is not valid.")
+	ErrUnavailable          = fault.New(fault.Unavailable, "oidc.unavailable", "This cannot be answered right now. Please try again.")
+	ErrInsufficientScope    = fault.New(fault.Forbidden, "oidc.insufficient_scope", "The access token is not of a person, or its scope lacks openid.")
+	// What devices are told that ask for their tokens (RFC 8628, section 3.5).
+	ErrAuthorizationPending = fault.New(fault.Malformed, "oidc.authorization_pending", "The person has not agreed yet.")
+	ErrSlowDown             = fault.New(fault.Malformed, "oidc.slow_down", "Ask less often: wait five seconds longer from now on.")
+	ErrExpiredToken         = fault.New(fault.Malformed, "oidc.expired_token", "The person did not agree in time. Begin anew.")
+	// What is wrong with a proof of a key (RFC 9449, section 5).
+	ErrInvalidDPoPProof = fault.New(fault.Malformed, "oidc.invalid_dpop_proof", "The DPoP proof is not valid.")
+	ErrUseDPoPNonce     = fault.New(fault.Malformed, "oidc.use_dpop_nonce", "Make a new DPoP proof with the nonce of DPoP-Nonce.")
 	// ErrInvalidTarget is of RFC 8707, section 2.
 	ErrInvalidTarget = fault.New(fault.Malformed, "oidc.invalid_target", "The client may not ask for tokens for this resource.")
 )
+
+// Failures of a sign-in that clients are told by way of the browser (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, section 3.1.2.6).
+var (
+	ErrUnsupportedResponseType  = fault.New(fault.Malformed, "oidc.unsupported_response_type", "The response_type must be code.")
+	ErrAccessDenied             = fault.New(fault.Malformed, "oidc.access_denied", "The person has refused.")
+	ErrLoginRequired            = fault.New(fault.Forbidden, "oidc.login_required", "The person must sign in first.")
+	ErrConsentRequired          = fault.New(fault.Forbidden, "oidc.consent_required", "The person must be asked first.")
+	ErrRequestNotSupported      = fault.New(fault.Malformed, "oidc.request_not_supported", "Requests in a signed object are not supported.")
+	ErrRequestURINotSupported   = fault.New(fault.Malformed, "oidc.request_uri_not_supported", "Requests at an address are not supported.")
+	ErrRegistrationNotSupported = fault.New(fault.Malformed, "oidc.registration_not_supported", "Clients cannot register themselves within a request.")
+)
+
+// ErrRequestRefused is told the person: where an answer to the client would go is not known to be the client's.
+var ErrRequestRefused = fault.New(fault.Malformed, "oidc.request_refused", "The application that sent you here made a mistake.")
+
+// ErrUserCode answers a code that no device shows.
+var ErrUserCode = fault.New(fault.NotFound, "oidc.user_code", "No device shows this code. Check it, or begin anew on the device.")
 
 // Failures of those who administer clients.
 var (
@@ -77,4 +105,14 @@ type Metadata struct {
 	// Resources are the audiences that it may ask tokens for (RFC 8707); the issuer itself where there is none.
 	Resources    []string `json:"sumun_resources,omitempty"`
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
+	// Keys are a JWK Set: those that the client signs its assertions with (private_key_jwt).
+	Keys json.RawMessage `json:"jwks,omitempty"`
+	// PostLogoutRedirectURIs are where people may be sent after they signed out (RP-Initiated Logout 1.0).
+	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris,omitempty"`
+	// BackchannelLogoutURI is told when a session ends (Back-Channel Logout 1.0).
+	BackchannelLogoutURI string `json:"backchannel_logout_uri,omitempty"`
+	RequirePKCE          bool   `json:"sumun_require_pkce,omitempty"` // public clients must in any case
+	// Trusted clients are the installation's own: people are not asked.
+	Trusted    bool `json:"sumun_trusted,omitempty"`
+	RequirePAR bool `json:"require_pushed_authorization_requests,omitempty"` // RFC 9126
 }

@@ -21,7 +21,7 @@ import (
 const maxForm = 64 << 10
 
 // authMethods are the ways of proving to be a client that this version knows.
-var authMethods = []string{AuthBasic, AuthPost, AuthNone}
+var authMethods = []string{AuthBasic, AuthPost, AuthPrivateKey, AuthNone}
 
 // repeatable are the parameters that a request may carry more than once (RFC 8707, section 2; RFC 8693, section 2.1).
 var repeatable = []string{"resource", "audience"}
@@ -30,6 +30,8 @@ var repeatable = []string{"resource", "audience"}
 type call struct {
 	form   url.Values
 	client Client
+	// thumbprint is that of the key that the request proves to have, "" for none.
+	thumbprint string
 }
 
 // param returns a parameter, "" when it is absent.
@@ -39,18 +41,19 @@ func (c *call) param(name string) string { return c.form.Get(name) }
 // authentication. What h returns is answered as JSON, nil as an empty body.
 func (s *Service) endpoint(name string, h func(ctx context.Context, c *call) (any, error)) http.Handler {
 	return httpd.WithErrors(renderError, func(w http.ResponseWriter, r *http.Request) error {
-		of, answer, err := s.answer(name, r, h)
+		of, answer, err := s.answer(name, w, r, h)
 		if err != nil {
 			s.requests.WithLabelValues(of, errorName(fault.From(err))).Inc()
 			return err
 		}
 		s.requests.WithLabelValues(of, "ok").Inc()
-		return writeAnswer(w, answer)
+		body, status := statusOf(answer)
+		return writeAnswer(w, status, body)
 	})
 }
 
 // answer runs the phases. of is the name for metrics: the grant's, where there is a known one.
-func (s *Service) answer(name string, r *http.Request, h func(ctx context.Context, c *call) (any, error)) (of string, answer any, err error) {
+func (s *Service) answer(name string, w http.ResponseWriter, r *http.Request, h func(ctx context.Context, c *call) (any, error)) (of string, answer any, err error) {
 	of = name
 	form, err := readForm(r)
 	if err != nil {
@@ -62,6 +65,11 @@ func (s *Service) answer(name string, r *http.Request, h func(ctx context.Contex
 	c := &call{form: form}
 	if c.client, err = s.authenticate(r, form); err != nil {
 		return of, nil, err
+	}
+	if name == tokenEndpoint {
+		if c.thumbprint, err = s.proveKey(w, r); err != nil {
+			return of, nil, err
+		}
 	}
 	answer, err = h(r.Context(), c)
 	return of, answer, err
@@ -92,7 +100,7 @@ func readForm(r *http.Request) (url.Values, error) {
 // credentials are what a request says of its client, before anything of it is believed.
 type credentials struct {
 	id, method string
-	secret     string
+	secret     string // or assertion
 }
 
 // readCredentials finds the one proof of being a client that a request may bring (RFC 6749, section 2.3).
@@ -100,6 +108,13 @@ func readCredentials(r *http.Request, form url.Values) (credentials, error) {
 	id, secret, basic, err := basicAuth(r)
 	if err != nil {
 		return credentials{}, err
+	}
+	if form.Has("client_assertion") {
+		if basic || form.Has("client_secret") {
+			return credentials{}, ErrInvalidRequest.With("The client proves itself in two ways.")
+		}
+		id, err := assertedID(form)
+		return credentials{id, AuthPrivateKey, form.Get("client_assertion")}, err
 	}
 	switch {
 	case basic && (form.Has("client_secret") || form.Has("client_id") && form.Get("client_id") != id):
@@ -171,6 +186,13 @@ func (s *Service) prove(ctx context.Context, presented credentials) (Client, err
 	case AuthBasic, AuthPost:
 		if c.hasSecret() && c.knows(presented.secret, s.deps.Clock()) {
 			return c, nil
+		}
+	case AuthPrivateKey:
+		if c.AuthMethod != AuthPrivateKey {
+			break
+		}
+		if proved, err := s.checkAssertion(ctx, c, presented.secret); err != nil || proved {
+			return c, err
 		}
 	case AuthNone:
 		if c.Public() {

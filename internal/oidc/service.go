@@ -6,30 +6,43 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/ratelimit"
+	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
 )
 
-// Deps are what a Service works with. All are required, except Metrics.
+// Deps are what a Service works with. All are required, except Proofs and Metrics.
 type Deps struct {
 	DB       *sqldb.DB
 	Sessions *session.Service
+	People   People
 	Tokens   *token.Service
 	Audit    *audit.Log
 	Limiter  ratelimit.Limiter
+	Replays  replay.Store
+	Proofs   *auth.Proofs // nil: tokens are bound to no keys
 	Issuer   string
 	Clock    func() time.Time
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
+}
+
+// People are those who sign in.
+type People interface {
+	// Account returns an account, or identity.ErrNotFound.
+	Account(ctx context.Context, id string) (identity.Account, error)
 }
 
 // Service is the clients and the endpoints that they call. It is safe for concurrent use; several processes may work on one
@@ -39,6 +52,8 @@ type Service struct {
 	deps      Deps
 	store     store
 	known     sync.Map // id -> known
+	verifiers sync.Map // audience -> *auth.Verifier
+	caller    *http.Client
 	grants    map[string]grant
 	discovery document
 	requests  *prometheus.CounterVec
@@ -49,7 +64,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, deps: deps, store: store{deps.DB}}
+	s := &Service{
+		cfg: cfg, deps: deps, store: store{deps.DB}, caller: newCaller(),
+	}
 	s.grants = s.newGrants()
 	var err error
 	if s.discovery, err = newDocument(s.describe()); err != nil {
@@ -219,19 +236,36 @@ func (s *Service) record(ctx context.Context, tx sqldb.Tx, id, action string) er
 	return s.deps.Audit.Append(ctx, tx, audit.Event{Actor: audit.Operator, Action: action, Detail: map[string]string{"client": id}})
 }
 
-// Run removes what is over, until ctx ends.
+// Run tells clients of sessions that have ended, and removes what is over, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.deps.Sessions.Follow(ctx, s.noteEnded) })
+	wg.Go(func() { s.notifyClients(ctx) })
+	defer wg.Wait()
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {
-		before := sqldb.Micros(s.deps.Clock().Add(-keepRemoved))
-		if _, err := sqldb.Sweep(ctx, s.deps.DB, sweepClients, before, sweepBatch); err != nil && ctx.Err() == nil {
-			s.deps.Log.WarnContext(ctx, "removed clients not swept", "error", err)
-		}
+		s.sweep(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+		}
+	}
+}
+
+// sweep removes what is over, in small batches.
+func (s *Service) sweep(ctx context.Context) {
+	now := s.deps.Clock()
+	for _, one := range []struct {
+		statement string
+		before    time.Time
+	}{
+		{sweepClients, now.Add(-keepRemoved)}, {sweepCode, now.Add(-keepCode)}, {sweepGrants, now}, {sweepRequests, now}, {sweepDevices, now.Add(-keepCode)},
+		{sweepConsents, now.Add(-keepConsent)},
+	} {
+		if _, err := sqldb.Sweep(ctx, s.deps.DB, one.statement, sqldb.Micros(one.before), sweepBatch); err != nil && ctx.Err() == nil {
+			s.deps.Log.WarnContext(ctx, "oauth housekeeping stopped early", "error", err)
 		}
 	}
 }

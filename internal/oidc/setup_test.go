@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,20 +21,25 @@ import (
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/ratelimit"
+	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 	"github.com/sumunio/sumun/internal/token"
+	"github.com/sumunio/sumun/internal/web"
 )
+
+var cookies = httpd.Cookies{Secure: true}
 
 const issuer = "https://id.example.com"
 
 func migrations() []sqldb.Migrations {
-	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, session.Migrations, oidc.Migrations}
+	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, replay.Migrations, session.Migrations, oidc.Migrations}
 }
 
 // clock is what a test's nodes believe.
@@ -52,6 +59,7 @@ type node struct {
 	*oidc.Service
 	db       *sqldb.DB
 	sessions *session.Service
+	people   *people
 	tokens   *token.Service
 	verifier *auth.Verifier
 	clock    *clock
@@ -72,28 +80,43 @@ func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Confi
 	queue, err := mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Clock: c.now, Log: log})
 	must(t, err)
 	trail := audit.New(audit.DefaultConfig(), c.now)
-	n := &node{db: db, tokens: tokens, clock: c, metrics: prometheus.NewRegistry()}
+	n := &node{db: db, people: &people{}, tokens: tokens, clock: c, metrics: prometheus.NewRegistry()}
 	n.sessions, err = session.New(session.DefaultConfig(), session.Deps{
 		DB: db, Keyring: keys, Tokens: tokens, Audit: trail, Mail: queue, Clock: c.now, Log: log,
 	})
 	must(t, err)
 	must(t, n.sessions.Load(t.Context()))
+	renderer, err := web.New(web.DefaultConfig())
+	must(t, err)
+	proofs, err := auth.NewProofs(auth.ProofConfig{PublicURLs: []string{issuer}, Clock: c.now})
+	must(t, err)
 	cfg := oidc.DefaultConfig()
 	for _, change := range configure {
 		change(&cfg)
 	}
 	n.Service, err = oidc.New(cfg, oidc.Deps{
-		DB: db, Sessions: n.sessions, Tokens: tokens, Audit: trail, Limiter: ratelimit.NewMemory(c.now), Issuer: issuer,
+		DB: db, Sessions: n.sessions, People: n.people, Tokens: tokens, Audit: trail, Limiter: ratelimit.NewMemory(c.now),
+		Replays: replay.NewSQL(db, c.now, log), Proofs: proofs, Issuer: issuer,
 		Clock: c.now, Log: log, Metrics: n.metrics,
 	})
 	must(t, err)
 	n.verifier, err = auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: n.sessions.Revocations(), Clock: c.now})
 	must(t, err)
 	mux := http.NewServeMux()
-	n.Mount(mux)
+	n.Mount(mux, renderer, cookies)
 	serve := httpd.DefaultConfig()
 	n.handler = httpd.Chain(log, prometheus.NewRegistry(), serve, oidc.CrossOrigin()...)(httpd.Routes(mux, nil))
 	return n
+}
+
+// people are accounts in memory.
+type people struct{ byID sync.Map }
+
+func (p *people) Account(_ context.Context, id string) (identity.Account, error) {
+	if a, there := p.byID.Load(id); there {
+		return a.(identity.Account), nil
+	}
+	return identity.Account{}, identity.ErrNotFound
 }
 
 // onEach runs a test with a node on every engine.

@@ -66,7 +66,12 @@ func (s store) add(ctx context.Context, tx sqldb.Tx, id string, m Metadata, hash
 	return c, err
 }
 
+// find looks a client up. The id can be anything that somebody sent; what no client can be called is not looked for, as PostgreSQL
+// refuses some of it.
 func (s store) find(ctx context.Context, id string) (Client, error) {
+	if checkID(id) != nil {
+		return Client{}, ErrClientUnknown
+	}
 	c, err := sqldb.One(ctx, s.db.Reader(), scanClient, findClient, id)
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return Client{}, ErrClientUnknown

@@ -16,6 +16,8 @@ type tokenAnswer struct {
 	ExpiresIn    int64  `json:"expires_in"` // seconds
 	Scope        string `json:"scope,omitempty"`
 	RefreshToken string `json:"refresh_token,omitempty"`
+	IDToken      string `json:"id_token,omitempty"`
+	IssuedType   string `json:"issued_token_type,omitempty"` // RFC 8693, section 2.2.1
 }
 
 // grant is one way to a token. It is reached through Service.token only.
@@ -26,12 +28,16 @@ type grant struct {
 func (s *Service) newGrants() map[string]grant {
 	return map[string]grant{
 		GrantClientCredentials: {s.clientCredentials},
+		GrantAuthorizationCode: {s.authorizationCode},
+		GrantRefreshToken:      {s.refreshToken},
+		GrantDevice:            {s.deviceCode},
+		GrantExchange:          {s.exchangeToken},
 	}
 }
 
 // grantTypes are the grants that a client may register.
 func grantTypes() []string {
-	return []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials}
+	return []string{GrantAuthorizationCode, GrantRefreshToken, GrantClientCredentials, GrantDevice, GrantExchange}
 }
 
 // token is the token endpoint (RFC 6749, section 3.2). The client has proved itself; what it may do is decided here for all grants.
@@ -51,7 +57,7 @@ func (s *Service) token(ctx context.Context, c *call) (any, error) {
 }
 
 // personal are the scopes that mean something only where a person has signed in.
-var personal = []string{"openid", "profile", "email", "phone", "address", "offline_access"}
+var personalScopes = []string{"openid", "profile", "email", "phone", "address", "offline_access"}
 
 // clientCredentials gives a client a token for itself (RFC 6749, section 4.4). No session stands behind it, and no refresh token
 // comes with it.
@@ -59,7 +65,7 @@ func (s *Service) clientCredentials(ctx context.Context, c *call) (tokenAnswer, 
 	if c.client.Public() {
 		return tokenAnswer{}, ErrUnauthorizedClient
 	}
-	scope, err := c.client.scope(c.param("scope"), func(scope string) bool { return !slices.Contains(personal, scope) })
+	scope, err := c.client.scope(c.param("scope"), func(scope string) bool { return !slices.Contains(personalScopes, scope) })
 	if err != nil {
 		return tokenAnswer{}, err
 	}
@@ -68,17 +74,17 @@ func (s *Service) clientCredentials(ctx context.Context, c *call) (tokenAnswer, 
 		return tokenAnswer{}, err
 	}
 	access, err := s.deps.Tokens.Issue(ctx, token.Grant{
-		Subject: c.client.ID, ClientID: c.client.ID, Scope: scope, Audience: audience, ClientEpoch: c.client.Epoch,
+		Subject: c.client.ID, ClientID: c.client.ID, Scope: scope, Audience: audience, ClientEpoch: c.client.Epoch, Thumbprint: c.thumbprint,
 	})
 	if err != nil {
 		return tokenAnswer{}, err
 	}
-	return bearer(access, scope), nil
+	return clientAnswer(access, scope, c.thumbprint), nil
 }
 
-func bearer(access token.Access, scope string) tokenAnswer {
+func clientAnswer(access token.Access, scope, thumbprint string) tokenAnswer {
 	return tokenAnswer{
-		AccessToken: access.Token, TokenType: "Bearer", ExpiresIn: int64(access.Lifetime / time.Second),
+		AccessToken: access.Token, TokenType: scheme(thumbprint), ExpiresIn: int64(access.Lifetime / time.Second),
 		Scope: strings.TrimSpace(scope),
 	}
 }

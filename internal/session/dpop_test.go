@@ -27,6 +27,7 @@ func TestDPoP(t *testing.T) {
 		{"policy required", testDPoPRequired},
 		{"over HTTP", testHTTPBoundRefresh},
 		{"proof used on two nodes", testHTTPReplayedProof},
+		{"proof of a stranger", testHTTPStrangersProof},
 		{"nonces roll over", testHTTPNonces},
 		{"used proofs unknown", testHTTPReplaysAway},
 	})
@@ -324,6 +325,21 @@ func testHTTPReplayedProof(t *testing.T, p *place) {
 	if r := refreshing(t, nodes[1], token, false, mine.proof(t, "")); r.StatusCode != 200 {
 		t.Errorf("a retry with a new proof: status %d", r.StatusCode)
 	}
+}
+
+// Strangers can make as many proofs as they like. Without a refresh token of ours none is taken down, or they could fill the memory
+// that sign-ins need: the proof is as good as new afterwards.
+func testHTTPStrangersProof(t *testing.T, p *place) {
+	cfg, c := session.DefaultConfig(), newClock()
+	n := newNode(t, p, cfg, c.now, judging(t, p, cfg, c.now))
+	h := n.serve(t)
+	mine := newClient(t, c.now)
+	token := n.signIn(t, session.Start{Thumbprint: mine.Thumbprint()}).Tokens.Refresh
+	proof := mine.proof(t, "")
+	for _, junk := range []string{"x", token[:len(token)-4] + "AAAA"} {
+		wantProblem(t, refreshing(t, h, junk, false, proof), session.ErrInvalidGrant)
+	}
+	decode[session.TokenAnswer](t, refreshing(t, h, token, false, proof), 200)
 }
 
 // Where nonces are required, each answer brings the next, also from another node, so that a client is asked twice only once.

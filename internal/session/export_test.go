@@ -33,7 +33,7 @@ func StoredDevice(d Device) (Device, error) { return decodeDevice(encodeDevice(d
 
 // Rotate is Refresh without an access token: what the store has to do.
 func (s *Service) Rotate(ctx context.Context, presented string, device Device) (successor string, err error) {
-	p, err := s.verify(ctx, presented)
+	p, err := s.verify(ctx, presented, "")
 	if err != nil {
 		return "", err
 	}
@@ -43,7 +43,7 @@ func (s *Service) Rotate(ctx context.Context, presented string, device Device) (
 
 // Mark is Refresh by a process that dies as soon as the store has decided.
 func (s *Service) Mark(ctx context.Context, presented string, device Device) (string, error) {
-	p, err := s.verify(ctx, presented)
+	p, err := s.verify(ctx, presented, "")
 	if err != nil {
 		return "", err
 	}
@@ -71,6 +71,9 @@ func (s *Service) Sweep(ctx context.Context) error { return s.task("sweep sessio
 
 // SettleAll is such a task.
 func (s *Service) SettleAll(ctx context.Context) error { return s.task("settle thefts").do(ctx) }
+
+// CatchUp is such a task, in Redis.
+func (s *Service) CatchUp(ctx context.Context) error { return s.task("carry out intents").do(ctx) }
 
 func (s *Service) task(name string) task {
 	for _, t := range s.store.tasks() {

@@ -231,6 +231,8 @@ func describeFeed(document *huma.OpenAPI) {
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
 			"application/json":  {Schema: schema},
 			"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}},
+		}}, "default": {Description: "Error", Content: map[string]*huma.MediaType{
+			"application/problem+json": {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}},
 		}}},
 	})
 }

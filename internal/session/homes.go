@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
@@ -278,6 +280,32 @@ func (s *homes) prove(ctx context.Context, tx sqldb.Tx, p *proof) (finish, error
 		}
 		return err
 	}, nil
+}
+
+func (s *homes) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error) {
+	inRedis := false
+	done, err := decide(s, func(st store) (finish, error) {
+		_, inRedis = st.(*redisStore)
+		return st.attach(ctx, tx, o)
+	})
+	if err != nil || !inRedis {
+		return done, err
+	}
+	return func(ctx context.Context) error {
+		err := s.follow(ctx, o.start.Subject, done, func(ctx context.Context, tx sqldb.Tx) error {
+			_, err := s.sql.attach(ctx, tx, o)
+			return err
+		})
+		if errors.Is(err, errUnknown) {
+			return ErrNotFound
+		}
+		return err
+	}, nil
+}
+
+func (s *homes) endGrant(ctx context.Context, tx sqldb.Tx, e ending, in, id uuid.UUID) error {
+	_, err := decide(s, func(st store) (struct{}, error) { return struct{}{}, st.endGrant(ctx, tx, e, in, id) })
+	return err
 }
 
 // follow finishes in Redis what a transaction has decided, or, when the person has left it since, in SQL.

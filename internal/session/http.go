@@ -105,7 +105,7 @@ func (s *Service) MountAPI(humaAPI huma.API, cookies httpd.Cookies) {
 	}
 	refresh := op(http.MethodPost, "/v1/sessions/refresh", "refresh-session", "Exchange a refresh token for new tokens", http.StatusOK)
 	refresh.Security = nil // the refresh token is the proof
-	refresh.Middlewares = append(refresh.Middlewares, s.takeProof(humaAPI, false))
+	refresh.Middlewares = append(refresh.Middlewares, s.withProver)
 	huma.Register(humaAPI, refresh, h.refresh)
 	huma.Register(humaAPI, op(http.MethodGet, "/v1/sessions", "list-sessions", "List one's sessions", http.StatusOK), h.list)
 	huma.Register(humaAPI, op(http.MethodGet, "/v1/sessions/{id}", "get-session", "Get one of one's sessions", http.StatusOK), h.get)
@@ -126,7 +126,11 @@ func (h *api) refresh(ctx context.Context, in *refreshInput) (*refreshOutput, er
 	if presented == "" {
 		return nil, ErrInvalidGrant.With("The request carries no refresh token, in the body or in a cookie.")
 	}
-	with := Evidence{Thumbprint: Thumbprint(ctx)}
+	thumbprint, err := ctx.Value(proverKey{}).(func(string) (string, error))(presented)
+	if err != nil {
+		return nil, err
+	}
+	with := Evidence{Thumbprint: thumbprint}
 	if scheme, token, _ := strings.Cut(in.Authorization, " "); strings.EqualFold(scheme, "Bearer") || strings.EqualFold(scheme, "DPoP") {
 		with.Access = token
 	}

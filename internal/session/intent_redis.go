@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/rueidis"
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/redisdb"
@@ -35,6 +36,8 @@ const (
 	keepFloor = time.Hour
 
 	applyBatch = 500
+	// applyFailures is how many intents may fail in one round: all do when Redis is away, a few when a shard or a person's hash is.
+	applyFailures = 20
 )
 
 const (
@@ -48,7 +51,10 @@ const (
 	listIntents = `SELECT i.subject, i.seq, i.kind, i.payload, i.created_at, u.routing
 		FROM session_intents i JOIN session_subjects u ON u.subject = i.subject AND u.home <> 'sql'
 			AND NOT EXISTS (SELECT 1 FROM session_transits t WHERE t.subject = i.subject AND t.target = 'redis') `
-	pendingIntents = listIntents + `WHERE i.applied_at = 0 ORDER BY i.created_at, i.seq LIMIT $1`
+	pendingIntents = listIntents + `WHERE i.applied_at = 0
+		AND i.created_at >= $1 AND (i.created_at > $1 OR i.subject > $2 OR (i.subject = $2 AND i.seq > $3))
+		ORDER BY i.created_at, i.subject, i.seq LIMIT $4`
+	personsIntents = listIntents + `WHERE i.applied_at = 0 AND i.subject = $1 ORDER BY i.seq`
 	markIntents    = listIntents + `WHERE i.subject = $1 AND i.payload LIKE $2 ORDER BY i.seq`
 	recentIntents  = listIntents + `WHERE i.created_at >= $1 AND (i.created_at > $1 OR i.subject > $2 OR (i.subject = $2 AND i.seq > $3))
 		ORDER BY i.created_at, i.subject, i.seq LIMIT $4`
@@ -124,38 +130,56 @@ func scanIntent(r sqldb.Row) (i intent, err error) {
 
 // apply carries out what has been decided and not been carried out, by whichever node.
 func (s *redisStore) apply(ctx context.Context) error {
-	return errors.Join(s.feed.apply(ctx), s.applyPending(ctx))
+	_, err := s.walk(ctx, pendingIntents, intent{}, s.carryOut)
+	return errors.Join(s.feed.apply(ctx), err)
 }
 
-func (s *redisStore) applyPending(ctx context.Context) error {
+// walk does something with each intent that a query lists behind a position. What fails keeps nobody else waiting, until too much
+// has failed. It returns where to go on; at the end that is the beginning.
+func (s *redisStore) walk(ctx context.Context, query string, at intent, do func(context.Context, intent) error) (intent, error) {
+	var errs []error
 	for {
-		intents, err := sqldb.All(ctx, s.deps.DB.Reader(), scanIntent, pendingIntents, applyBatch)
+		intents, err := sqldb.All(ctx, s.deps.DB.Reader(), scanIntent, query, at.createdAt, at.subject, at.seq, applyBatch)
 		if err != nil {
-			return fmt.Errorf("list intents: %w", err)
+			return at, errors.Join(append(errs, fmt.Errorf("list intents: %w", err))...)
 		}
-		for _, i := range intents {
-			if err := s.carryOut(ctx, i); err != nil {
-				return err
+		for _, at = range intents {
+			err := do(ctx, at)
+			if err == nil {
+				continue
+			}
+			errs = append(errs, err)
+			if len(errs) == applyFailures || ctx.Err() != nil {
+				return at, errors.Join(errs...)
 			}
 		}
 		if len(intents) < applyBatch {
-			return nil
+			return intent{}, errors.Join(errs...)
 		}
 	}
 }
 
-// applySoon carries out what has just been decided. When that is impossible, catchUp will.
-func (s *redisStore) applySoon(ctx context.Context) {
+// applySoon carries out what has just been decided about a person. When that is impossible, catchUp will.
+func (s *redisStore) applySoon(ctx context.Context, subject string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	if err := s.applyPending(ctx); err != nil {
+	if err := s.applyTo(ctx, subject); err != nil {
 		s.deps.Log.WarnContext(ctx, "ended sessions are not carried out yet", "error", err)
 	}
 }
 
+// applyTo carries out what has been decided about one person.
+func (s *redisStore) applyTo(ctx context.Context, subject string) error {
+	return s.carryOutAll(ctx, personsIntents, subject)
+}
+
 // carryOutMark carries out the intent that settles a mark, which removes it; also again, should it have come back.
 func (s *redisStore) carryOutMark(ctx context.Context, subject string, mark uuid.UUID) error {
-	intents, err := sqldb.All(ctx, s.deps.DB.Reader(), scanIntent, markIntents, subject, markPattern(mark.String()))
+	return s.carryOutAll(ctx, markIntents, subject, markPattern(mark.String()))
+}
+
+func (s *redisStore) carryOutAll(ctx context.Context, query string, args ...any) error {
+	intents, err := sqldb.All(ctx, s.deps.DB.Reader(), scanIntent, query, args...)
 	if err != nil {
 		return fmt.Errorf("list intents: %w", err)
 	}
@@ -242,9 +266,14 @@ func rawID(text string) (string, error) {
 // catchUp finishes what other processes began. When Redis is not the one that it was, after a failover or a restart, it may
 // lack what it acknowledged, and everything recent is carried out again.
 func (s *redisStore) catchUp(ctx context.Context) error {
-	if err := s.applyPending(ctx); err != nil {
-		return err
-	}
+	var late error
+	s.carried, late = s.walk(ctx, pendingIntents, s.carried, s.carryOut)
+	return errors.Join(late, s.reapply(ctx))
+}
+
+// reapply carries out again what is recent, where Redis is not the one that it was. What Redis itself refuses, it would refuse for
+// ever: that is told and passed over.
+func (s *redisStore) reapply(ctx context.Context) error {
 	is, err := fingerprint(ctx, s.redis)
 	if err != nil {
 		return err
@@ -252,30 +281,19 @@ func (s *redisStore) catchUp(ctx context.Context) error {
 	if was := s.known.Load(); was != nil && *was == is {
 		return nil
 	}
-	if err := s.reapply(ctx); err != nil {
-		return err
-	}
-	s.known.Store(&is)
-	return nil
-}
-
-func (s *redisStore) reapply(ctx context.Context) error {
-	at := intent{createdAt: sqldb.Micros(s.deps.Clock().Add(-reapplyFor))}
-	for {
-		intents, err := sqldb.All(ctx, s.deps.DB.Reader(), scanIntent, recentIntents, at.createdAt, at.subject, at.seq, applyBatch)
-		if err != nil {
-			return fmt.Errorf("list intents: %w", err)
-		}
-		for _, i := range intents {
-			if err := s.do(ctx, i); err != nil {
-				return err
-			}
-			at = i
-		}
-		if len(intents) < applyBatch {
+	recent := intent{createdAt: sqldb.Micros(s.deps.Clock().Add(-reapplyFor))}
+	_, err = s.walk(ctx, recentIntents, recent, func(ctx context.Context, i intent) error {
+		err := s.do(ctx, i)
+		if _, refused := errors.AsType[*rueidis.RedisError](err); refused && !errors.Is(err, redisdb.ErrUnreachable) {
+			s.deps.Log.ErrorContext(ctx, "Redis refuses an intent", "subject", i.subject, "error", err)
 			return nil
 		}
+		return err
+	})
+	if err == nil {
+		s.known.Store(&is)
 	}
+	return err
 }
 
 // fingerprint names the masters as they are now: a process that has restarted, or a replica that was promoted, has another

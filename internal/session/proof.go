@@ -43,14 +43,9 @@ func Thumbprint(ctx context.Context) string {
 // TakeProof is a huma middleware for operations that sign people in: it judges the proof of a key, if there is one, and
 // refuses requests without one where that is required. Begin refuses them, too, but after the work of a sign-in.
 func (s *Service) TakeProof(api huma.API) func(huma.Context, func(huma.Context)) {
-	return s.takeProof(api, s.cfg.DPoP == DPoPRequired)
-}
-
-func (s *Service) takeProof(api huma.API, required bool) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
-		r, _ := humago.Unwrap(ctx)
-		thumbprint, err := s.provedBy(r, func(nonce string) { ctx.SetHeader("DPoP-Nonce", nonce) })
-		if err == nil && thumbprint == "" && required {
+		thumbprint, err := s.provedBy(ctx)
+		if err == nil && thumbprint == "" && s.cfg.DPoP == DPoPRequired {
 			err = ErrProofRequired
 		}
 		if err != nil {
@@ -61,13 +56,28 @@ func (s *Service) takeProof(api huma.API, required bool) func(huma.Context, func
 	}
 }
 
+// proverKey is for a function that returns the thumbprint of the key that a request proves to have besides a refresh token.
+type proverKey struct{}
+
+// withProver is TakeProof for refreshes, which judge the proof once they know that the token is ours: anybody can make proofs,
+// and each one that is judged has to be remembered. RefreshWith refuses a token that is not.
+func (s *Service) withProver(ctx huma.Context, next func(huma.Context)) {
+	next(huma.WithValue(ctx, proverKey{}, func(presented string) (string, error) {
+		if _, err := s.verify(ctx.Context(), presented, ""); err != nil {
+			return "", nil
+		}
+		return s.provedBy(ctx)
+	}))
+}
+
 // provedBy returns the key that a request proves to have, or "" when it does not try to.
-func (s *Service) provedBy(r *http.Request, tellNonce func(string)) (string, error) {
+func (s *Service) provedBy(ctx huma.Context) (string, error) {
+	r, _ := humago.Unwrap(ctx)
 	if s.deps.Proofs == nil || !auth.Sent(r) {
 		return "", nil
 	}
 	if nonce := s.deps.Proofs.NonceFor(r); nonce != "" {
-		tellNonce(nonce)
+		ctx.SetHeader("DPoP-Nonce", nonce)
 	}
 	thumbprint, err := s.deps.Proofs.Check(r)
 	var refused *auth.Error

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/keyring"
+	"github.com/sumunio/sumun/internal/token"
 )
 
 // outcome is what came of presenting a refresh token; it is also a metric's label.
@@ -70,6 +71,13 @@ func (s *Service) Refresh(ctx context.Context, presented string, device Device) 
 type Evidence struct {
 	Access     string // the access token that was issued with it
 	Thumbprint string // of the key whose proof came with it
+	// ClientID is the client that has proved who it is; "" where none has to. A token that is confined to a client is not valid
+	// without it, and one that is not confined is not valid with it.
+	ClientID    string
+	ClientEpoch int64
+	// Narrow, if given, may make the access token say less than was granted. An error leaves the client with the successor that it
+	// gets for the same token again.
+	Narrow func(granted *token.Grant) error
 }
 
 // RefreshWith is Refresh with evidence. The access token is bound to the key, also where the grant is not (RFC 9449 section 5).
@@ -85,7 +93,7 @@ func (s *Service) RefreshWith(ctx context.Context, presented string, with Eviden
 }
 
 func (s *Service) refresh(ctx context.Context, presented string, with Evidence, device Device) (Tokens, outcome, error) {
-	p, err := s.verify(ctx, presented)
+	p, err := s.verify(ctx, presented, with.ClientID)
 	if errors.Is(err, errNotOurs) {
 		return Tokens{}, wasInvalid, ErrInvalidGrant.Wrap(err)
 	}
@@ -134,6 +142,12 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 	if d.grant.ID, err = s.paired(ctx, next); err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}
+	d.grant.GrantID, d.grant.ClientEpoch = grantID(d.grant.ClientID, p.grant), with.ClientEpoch
+	if with.Narrow != nil {
+		if err := with.Narrow(&d.grant); err != nil {
+			return Tokens{}, d.outcome, err
+		}
+	}
 	if d.grant.Thumbprint == "" && s.cfg.DPoP != DPoPOff {
 		d.grant.Thumbprint = with.Thumbprint
 	}
@@ -143,16 +157,17 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 	}
 	return Tokens{
 		SessionID: d.grant.SessionID, Access: issued.Token, ExpiresIn: issued.Lifetime,
-		Refresh: next.encode(), RefreshExpiresIn: d.lasts, Bound: d.grant.Thumbprint != "",
+		Refresh: next.encode(), RefreshExpiresIn: d.lasts, Bound: d.grant.Thumbprint != "", Granted: d.grant,
 	}, d.outcome, nil
 }
 
 // verify returns the token if we made it, and errNotOurs if not. It asks the store for nothing but a key it has not seen.
-func (s *Service) verify(ctx context.Context, presented string) (refreshToken, error) {
+func (s *Service) verify(ctx context.Context, presented, clientID string) (refreshToken, error) {
 	p, err := parseRefresh(presented)
 	if err != nil {
 		return refreshToken{}, err
 	}
+	p.client = clientID
 	key, err := s.deps.Keyring.ByID(ctx, MACPurpose, p.keyID)
 	if errors.Is(err, keyring.ErrUnknownKey) {
 		return refreshToken{}, fmt.Errorf("%w: %w", errNotOurs, err)

@@ -20,11 +20,13 @@ import (
 //
 //	version 1 | MAC key id 4 | routing 8 | session 16 | grant 16 | generation 8 | secret 32 | HMAC-SHA256 32
 //
-// in base64url after a prefix that secret scanners can look for. The MAC covers everything before it. Only a token that we
+// in base64url after a prefix that secret scanners can look for. The MAC covers everything before it, and the id of the client that
+// the token is confined to, if any: presented by another one it is not a token of ours. Only a token that we
 // made can therefore reach the store: who knows the ids, which are no secret, can do nothing with them. Routing is random
 // per person and tells a sharded store where the person's sessions are.
 const (
-	refreshPrefix  = "srt_"
+	// RefreshPrefix begins every refresh token, for secret scanners, and for who has to tell it from an access token.
+	RefreshPrefix  = "srt_"
 	refreshVersion = 1
 	// MACPurpose is the keyring's name for the keys that refresh tokens are authenticated under.
 	MACPurpose = "session.refresh"
@@ -47,11 +49,13 @@ type refreshToken struct {
 	generation int64 // never negative
 	secret     [secretSize]byte
 	mac        [sha256.Size]byte
+
+	client string // that it works together with, "" for any; covered by the MAC, and not in the token
 }
 
 // parseRefresh reads the one canonical spelling of a token. Whether its MAC is right is for authentic to say.
 func parseRefresh(s string) (refreshToken, error) {
-	text, found := strings.CutPrefix(s, refreshPrefix)
+	text, found := strings.CutPrefix(s, RefreshPrefix)
 	b, ok := decode(text, refreshSize)
 	if !found || !ok || b[0] != refreshVersion {
 		return refreshToken{}, errNotOurs
@@ -74,7 +78,7 @@ func parseRefresh(s string) (refreshToken, error) {
 
 // encode writes the token for the client. It is a secret: never log it.
 func (t refreshToken) encode() string {
-	return refreshPrefix + base64.RawURLEncoding.EncodeToString(append(t.signed(), t.mac[:]...))
+	return RefreshPrefix + base64.RawURLEncoding.EncodeToString(append(t.signed(), t.mac[:]...))
 }
 
 // signed returns what the MAC covers, with room for the MAC.
@@ -92,6 +96,7 @@ func (t refreshToken) signed() []byte {
 func (t refreshToken) computeMAC(key []byte) (mac [sha256.Size]byte) {
 	h := hmac.New(sha256.New, key)
 	h.Write(t.signed())
+	h.Write([]byte(t.client))
 	h.Sum(mac[:0])
 	return mac
 }
@@ -102,9 +107,9 @@ func (t refreshToken) authentic(key []byte) bool {
 	return hmac.Equal(mac[:], t.mac[:])
 }
 
-// firstRefresh returns the first token of a grant, under the given key.
-func firstRefresh(keyID uint32, key []byte, routing [routingSize]byte, session, grant uuid.UUID) refreshToken {
-	t := refreshToken{keyID: keyID, routing: routing, session: session, grant: grant}
+// firstRefresh returns the first token of a grant, under the given key, for a client or for any.
+func firstRefresh(keyID uint32, key []byte, client string, routing [routingSize]byte, session, grant uuid.UUID) refreshToken {
+	t := refreshToken{keyID: keyID, client: client, routing: routing, session: session, grant: grant}
 	rand.Read(t.secret[:])
 	t.mac = t.computeMAC(key)
 	return t

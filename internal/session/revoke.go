@@ -8,10 +8,8 @@ import (
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
-// OfGrant revokes the access tokens of one client in a session. It ends no refresh family.
-func OfGrant(sessionID, clientID string) auth.Revocation {
-	return revocation(auth.RevokeGrant, auth.GrantID(sessionID, clientID), 0)
-}
+// OfGrant revokes the access tokens of a client's grant, by the grant's id. It ends no refresh family: EndGrant does.
+func OfGrant(id string) auth.Revocation { return revocation(auth.RevokeGrant, id, 0) }
 
 // OfToken revokes one access token, by its jti.
 func OfToken(id string) auth.Revocation { return revocation(auth.RevokeToken, id, 0) }
@@ -58,4 +56,32 @@ func (s *Service) Revoke(ctx context.Context, revocations ...auth.Revocation) er
 	}
 	s.feed.committed(written)
 	return nil
+}
+
+// OfSession is what the end of a session is in the feed. To end one is for End.
+func OfSession(id string) auth.Revocation { return revocation(auth.RevokeSession, id, 0) }
+
+// Follow calls do with every revocation that this node knows and gets to know, in order, until ctx ends. After a failover that lost
+// some, all come again.
+func (s *Service) Follow(ctx context.Context, do func(context.Context, []auth.Revocation)) {
+	at := bookmark{edition: -1}
+	for {
+		p := s.feed.journal.read(at, feedBatch)
+		at = p.next
+		if len(p.entries) > 0 {
+			revocations := make([]auth.Revocation, len(p.entries))
+			for i, e := range p.entries {
+				revocations[i] = e.Revocation
+			}
+			do(ctx, revocations)
+		}
+		if p.more {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.grown:
+		}
+	}
 }

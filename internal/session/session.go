@@ -23,6 +23,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/token"
 )
 
 // FirstParty is the client of sign-ins to Sumun itself. Theft of one of its refresh tokens ends the whole session.
@@ -82,6 +83,7 @@ const (
 	PasswordReset   Reason = "password_reset"   // new password, by mail
 	AccountDisabled Reason = "account_disabled"
 	AccountDeleted  Reason = "account_deleted"
+	GrantRevoked    Reason = "grant_revoked" // a client's share was withdrawn, by itself or by the person
 	LimitReached    Reason = "session_limit" // a newer session took its place
 	Theft           Reason = "theft"         // a refresh token was presented that had been replaced, or too early
 )
@@ -108,6 +110,8 @@ func (r Reason) text() string {
 		return "This session ended because the account is disabled."
 	case AccountDeleted:
 		return "This session ended because the account was deleted."
+	case GrantRevoked:
+		return "What this application was allowed has been withdrawn. Sign in again."
 	case LimitReached:
 		return "This session ended because there were too many. Sign in again."
 	case Theft:
@@ -145,9 +149,11 @@ type Start struct {
 
 	Page bool // of our own pages: it has a cookie, and no grant
 
-	ClientID string   // of the first grant; FirstParty when empty
-	Scope    string   // space-separated (RFC 6749, section 3.3)
-	Audience []string // of its access tokens; the token issuer's default when empty
+	ClientID    string // of the first grant; FirstParty when empty
+	ClientEpoch int64
+	Confined    bool     // its refresh tokens work together with ClientID alone; see Evidence
+	Scope       string   // space-separated (RFC 6749, section 3.3)
+	Audience    []string // of its access tokens; the token issuer's default when empty
 
 	Thumbprint string // of the key that the first grant is bound to; none when empty
 
@@ -165,6 +171,8 @@ type Tokens struct {
 	Refresh          string
 	RefreshExpiresIn time.Duration // when it expires unless it is used
 	Bound            bool          // the access token is bound to the client's key
+
+	Granted token.Grant // what the access token says
 }
 
 // Started is a new session with the tokens of its first grant, or the value of its cookie.

@@ -50,7 +50,7 @@ func (s *redisStore) patrol(ctx context.Context) error {
 		switch err := answer.Error(); {
 		case rueidis.IsRedisNil(err):
 		case err != nil:
-			return fmt.Errorf("look for marks: %w", err)
+			errs = append(errs, fmt.Errorf("look for marks: %w", err))
 		default:
 			errs = append(errs, s.settle(ctx, people[i]))
 		}
@@ -107,8 +107,7 @@ func (s *redisStore) settleOne(ctx context.Context, subject string, m settlement
 		}
 		r := sessionRevocations([]string{m.theft.sessionID})[0]
 		if i.Kind == intendEndGrant {
-			r = auth.Revocation{Kind: auth.RevokeGrant,
-				ID: auth.RevocationHash(auth.RevokeGrant, auth.GrantID(m.theft.sessionID, m.theft.clientID))}
+			r = OfGrant(m.id.String())
 		}
 		revocations, err = s.feed.append(ctx, tx, r)
 		return err

@@ -60,24 +60,45 @@ func (st *Starting) Commit(ctx context.Context) (Started, error) {
 	if o.start.Page {
 		return Started{Session: o.session, Cookie: o.cookie.encode()}, nil
 	}
-	one := o.session
-	pair, err := st.service.paired(ctx, o.refresh)
+	tokens, err := st.service.firstTokens(ctx, o)
 	if err != nil {
 		return Started{}, fmt.Errorf("start session: %w", err)
 	}
-	access, err := st.service.deps.Tokens.Issue(ctx, token.Grant{
-		ID: pair, Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
-		SessionID: one.ID, ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime, Roles: one.Roles, Epoch: one.Epoch,
-		Thumbprint: o.start.Thumbprint,
-	})
-	if err != nil {
-		return Started{}, fmt.Errorf("start session: %w", err)
-	}
-	return Started{Session: one, Tokens: Tokens{
-		SessionID: one.ID, Access: access.Token, ExpiresIn: access.Lifetime,
-		Refresh: o.refresh.encode(), RefreshExpiresIn: one.ExpiresAt.Sub(one.CreatedAt), Bound: o.start.Thumbprint != "",
-	}}, nil
+	return Started{Session: o.session, Tokens: tokens}, nil
 }
+
+// firstTokens makes the tokens of a new grant.
+func (s *Service) firstTokens(ctx context.Context, o *opening) (Tokens, error) {
+	one := o.session
+	pair, err := s.paired(ctx, o.refresh)
+	if err != nil {
+		return Tokens{}, err
+	}
+	granted := token.Grant{
+		ID: pair, Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
+		SessionID: one.ID, GrantID: grantID(o.start.ClientID, o.grantID), ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime,
+		Roles: one.Roles, Epoch: one.Epoch, ClientEpoch: o.start.ClientEpoch, Thumbprint: o.start.Thumbprint,
+	}
+	access, err := s.deps.Tokens.Issue(ctx, granted)
+	if err != nil {
+		return Tokens{}, err
+	}
+	return Tokens{
+		SessionID: one.ID, Access: access.Token, ExpiresIn: access.Lifetime,
+		Refresh: o.refresh.encode(), RefreshExpiresIn: one.ExpiresAt.Sub(one.CreatedAt), Bound: o.start.Thumbprint != "", Granted: granted,
+	}, nil
+}
+
+// confinedTo is the client that a refresh token is authenticated for, "" for any.
+func (start *Start) confinedTo() string {
+	if !start.Confined {
+		return ""
+	}
+	return start.ClientID
+}
+
+// GrantID is the id of the session's first grant.
+func (st *Starting) GrantID() string { return st.opening.grantID.String() }
 
 // fill puts defaults where nothing is said, and cleans what came from outside.
 func (start *Start) fill() {

@@ -34,6 +34,10 @@ type store interface {
 	// start decides in the caller's transaction that a session starts, and fills in what it learns of the person. The session
 	// exists once finish, called after the commit, has returned.
 	start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error)
+	// attach decides in the caller's transaction that a client gets a grant in the session o.id, which must be live when finish,
+	// called after the commit, has returned; endGrant ends one, and apply follows the commit.
+	attach(ctx context.Context, tx sqldb.Tx, o *opening) (finish, error)
+	endGrant(ctx context.Context, tx sqldb.Tx, e ending, in, id uuid.UUID) error
 	// rotate decides what a refresh token is worth and acts on it, atomically.
 	rotate(ctx context.Context, r rotation) (decision, error)
 	// settle draws the consequences of a theft that rotate found, once, however many nodes try. A store may settle more that
@@ -122,7 +126,7 @@ func (o *opening) admit(cfg Config, p person) (err error) {
 	if o.start.Page {
 		o.cookie = newCookie(p.routing, o.id)
 	} else {
-		o.refresh = firstRefresh(o.key.ID, o.key.Secret, p.routing, o.id, o.grantID)
+		o.refresh = firstRefresh(o.key.ID, o.key.Secret, o.start.confinedTo(), p.routing, o.id, o.grantID)
 	}
 	return nil
 }

@@ -80,6 +80,7 @@ type redisStore struct {
 	known  atomic.Pointer[string] // the fingerprint of the Redis that has every intent
 
 	patrolled string // the subject that patrol looked at last; it alone touches this
+	carried   intent // where catchUp goes on; it alone touches this
 }
 
 func newRedisStore(c common) *redisStore {
@@ -331,7 +332,7 @@ func (s *redisStore) end(ctx context.Context, e ending) (int, error) {
 		return 0, err
 	}
 	s.feed.committed(revocations)
-	s.applySoon(ctx)
+	s.applySoon(ctx, e.subject)
 	return len(ids), nil
 }
 

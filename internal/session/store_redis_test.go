@@ -22,6 +22,7 @@ func TestRedisStore(t *testing.T) {
 		{"long values", testRedisLongValues},
 		{"everything goes", testRedisForgets},
 		{"process dies after a reset", testIntentSurvivesACrash},
+		{"somebody's hash is damaged", testDamagedHashHoldsUpNobodyElse},
 		{"lost writes", testIntentsAreCarriedOutAgain},
 		{"reset overtakes sign-in", testResetOvertakesSignIn},
 		{"roles overtake sign-in", testRolesOvertakeSignIn},
@@ -125,6 +126,44 @@ func testRedisForgets(t *testing.T, p *place) {
 			t.Errorf("%d rows are left in %s", got, table)
 		}
 	}
+}
+
+// What cannot be carried out about one person, whose hash is damaged or whose part of a cluster is away, must not keep others signed
+// in: not who signs out, not who was signed out by a reset, not after a failover.
+func testDamagedHashHoldsUpNobodyElse(t *testing.T, p *place) {
+	n, c := alone(t, p, session.DefaultConfig())
+	reset := func(subject string) {
+		must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error {
+			return n.EndAllTx(t.Context(), tx, subject, session.PasswordReset)
+		}))
+		c.advance(time.Millisecond)
+	}
+	wantEnded := func(what, refresh string) {
+		t.Helper()
+		if _, err := n.Refresh(t.Context(), refresh, laptop); !errors.Is(err, session.ErrEnded) {
+			t.Errorf("%s: %v, want %v", what, err, session.ErrEnded)
+		}
+	}
+	damaged := n.signIn(t, session.Start{}).Session.Subject
+	signedOut, wasReset, lost := n.signIn(t, session.Start{}), n.signIn(t, session.Start{}), n.signIn(t, session.Start{})
+	client, key := p.redis.Client(), n.key(t, damaged)
+	must(t, client.Do(t.Context(), client.B().Set().Key(key).Value("damaged").Build()).Error())
+	defer client.Do(t.Context(), client.B().Del().Key(key).Build())
+	reset(damaged)
+
+	must(t, n.End(t.Context(), signedOut.Session.Subject, signedOut.Session.ID, session.SignedOut))
+	wantEnded("who signed out", signedOut.Tokens.Refresh)
+	reset(wasReset.Session.Subject)
+	if err := n.Apply(t.Context()); err == nil {
+		t.Error("nobody is told that something is not carried out")
+	}
+	wantEnded("who was signed out by a reset", wasReset.Tokens.Refresh)
+	failOver := n.replicaRedis(t, lost.Session)
+	reset(lost.Session.Subject)
+	_ = n.Apply(t.Context())
+	failOver()
+	_ = newNode(t, p, session.DefaultConfig(), c.now).CatchUp(t.Context())
+	wantEnded("whose end a failover lost", lost.Tokens.Refresh)
 }
 
 // A process that dies between the commit of a reset and Redis must leave nothing alive.

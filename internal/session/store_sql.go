@@ -113,7 +113,13 @@ func (s sqlStore) insert(ctx context.Context, tx sqldb.Tx, o *opening) error {
 	if err != nil || start.Page {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, insertGrant, o.grantID.String(), one.ID, one.Subject, start.ClientID, start.Scope,
+	return s.insertGrant(ctx, tx, o)
+}
+
+// insertGrant writes the grant of a session that is there.
+func (s sqlStore) insertGrant(ctx context.Context, tx sqldb.Tx, o *opening) error {
+	one, start := o.session, o.start
+	_, err := tx.ExecContext(ctx, insertGrant, o.grantID.String(), one.ID, one.Subject, start.ClientID, start.Scope,
 		encodeList(start.Audience), *o.person.roles, one.Epoch, sqldb.Micros(one.AuthTime), one.ACR, encodeList(one.AMR),
 		o.refresh.hash(), sqldb.Micros(o.idle), sqldb.Micros(o.end), sqldb.Micros(o.now),
 		addressText(one.Device.Address), one.Device.UserAgent, purgeAt(o.idle), start.Thumbprint)

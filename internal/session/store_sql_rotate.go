@@ -161,8 +161,7 @@ func (s sqlStore) settle(ctx context.Context, m mark) error {
 			_, revocations, err = s.endIn(ctx, tx, ending{subject: m.subject, only: t.sessionID, reason: Theft})
 			return err
 		}
-		id := auth.RevocationHash(auth.RevokeGrant, auth.GrantID(t.sessionID, t.clientID))
-		revocations, err = s.feed.append(ctx, tx, auth.Revocation{Kind: auth.RevokeGrant, ID: id})
+		revocations, err = s.feed.append(ctx, tx, OfGrant(m.grant.String()))
 		return err
 	})
 	if err != nil {

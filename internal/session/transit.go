@@ -152,10 +152,12 @@ func (s *homes) adopt(ctx context.Context, people []transit) error {
 	if err := s.drop(ctx, people); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(people, func(t transit) bool { return t.seq > t.number }) {
-		return s.redis.applyPending(ctx) // what was decided about them on the way
-	}
-	return nil
+	return each(people, func(t transit) error {
+		if t.seq == t.number {
+			return nil
+		}
+		return s.redis.applyTo(ctx, t.subject) // what was decided about them on the way
+	})
 }
 
 // drop removes the rows of people who are where they belong.
@@ -306,7 +308,7 @@ func (s *homes) collect(ctx context.Context, t transit) (luggage, error) {
 			}
 			return luggage{t, b}, err
 		}
-		if err := errors.Join(s.redis.settle(ctx, mark{routing: t.routing, subject: t.subject}), s.redis.applyPending(ctx)); err != nil {
+		if err := errors.Join(s.redis.settle(ctx, mark{routing: t.routing, subject: t.subject}), s.redis.applyTo(ctx, t.subject)); err != nil {
 			return luggage{}, err
 		}
 	}

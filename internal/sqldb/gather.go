@@ -140,8 +140,8 @@ func (g *Gather[T]) run(ctx context.Context, batch []*call[T]) {
 func (g *Gather[T]) inTransaction(ctx context.Context, batch []*call[T]) error {
 	return apart(ctx, run(ctx, g.db.writer, nil, func(tx Tx) error {
 		for _, c := range batch {
-			if c.value, c.err = One(ctx, tx, g.scan, g.query, c.args...); c.err != nil && !errors.Is(c.err, ErrNotFound) {
-				return c.err
+			if err := g.decide(c, tx.QueryRowContext(ctx, g.query, c.args...)); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -166,15 +166,33 @@ func (g *Gather[T]) inPipeline(ctx context.Context, batch []*call[T]) error {
 		_, err := answers.Exec()
 		for _, c := range batch {
 			if err == nil {
-				if c.value, c.err = g.scan(answers.QueryRow()); errors.Is(c.err, sql.ErrNoRows) {
-					c.err = ErrNotFound
-				} else {
-					err = c.err
-				}
+				err = g.decide(c, answers.QueryRow())
 			}
 		}
 		return errors.Join(err, answers.Close())
 	}))
+}
+
+// decide reads the outcome of one call. What it returns is wrong with them all; that a row is damaged is wrong with the call.
+func (g *Gather[T]) decide(c *call[T], row Row) error {
+	answer := &answer{Row: row}
+	c.value, c.err = g.scan(answer)
+	if errors.Is(answer.err, sql.ErrNoRows) {
+		c.err = ErrNotFound
+		return nil
+	}
+	return answer.err
+}
+
+// answer is a row that keeps why it could not be read.
+type answer struct {
+	Row
+	err error
+}
+
+func (a *answer) Scan(dest ...any) error {
+	a.err = a.Row.Scan(dest...)
+	return a.err
 }
 
 // apart puts an error into its class, and is errApart where the database has said that nothing was committed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,6 +55,37 @@ func TestGatheredStatementsSeeEachOther(t *testing.T) {
 			if len(ns) != callers*each/2 {
 				t.Errorf("%s: %d answers, want %d", name, len(ns), callers*each/2)
 			}
+		}
+	})
+}
+
+// One row that is damaged must not sign out, or keep waiting, those whose rows are read in the same transaction.
+func TestDamagedRowConcernsNobodyElse(t *testing.T) {
+	t.Parallel()
+	damaged := errors.New("damaged")
+	sqldbtest.Each(t, counters, func(t *testing.T, db *sqldb.DB) {
+		g := sqldb.NewGather(db, func(r sqldb.Row) (n int64, err error) {
+			if n, err = scanInt64(r); err == nil && n%10 == 0 {
+				err = damaged
+			}
+			return n, err
+		}, addReturning)
+		var wg sync.WaitGroup
+		var failed atomic.Int64
+		for range 100 {
+			wg.Go(func() {
+				n, err := g.One(t.Context(), "a", 1, "a")
+				if err != nil {
+					failed.Add(1)
+				}
+				if err != nil && !errors.Is(err, damaged) || err == nil && n%10 == 0 {
+					t.Errorf("%d, %v", n, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := counter(t, db.Reader(), "a"); n != 100 || failed.Load() != 10 {
+			t.Errorf("counter is %d and %d were refused, want 100 and 10", n, failed.Load())
 		}
 	})
 }

@@ -95,6 +95,7 @@ func (s *Service) Mount(mux *http.ServeMux) {
 		h.Set("Content-Type", "application/jwk-set+json")
 		h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds())))
 		h.Set("ETag", etag)
+		h.Set("Access-Control-Allow-Origin", "*")                       // it is public
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body)) // answers If-None-Match
 	})
 }

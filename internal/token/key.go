@@ -38,10 +38,10 @@ func (k *signingKey) public() auth.Key {
 	return auth.Key{ID: k.id, Algorithm: k.algorithm, Public: k.private.Public()}
 }
 
-// sign returns the compact serialisation (RFC 7515 section 7.1) of claims.
-func (k *signingKey) sign(claims jwt.Claims) (string, error) {
+// sign returns the compact serialisation (RFC 7515 section 7.1) of claims, as a token of that type.
+func (k *signingKey) sign(kind string, claims jwt.Claims) (string, error) {
 	t := jwt.NewWithClaims(jwt.GetSigningMethod(k.algorithm), claims)
-	t.Header["typ"], t.Header["kid"] = "at+jwt", k.id
+	t.Header["typ"], t.Header["kid"] = kind, k.id
 	return t.SignedString(k.private)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -236,18 +237,52 @@ type claims struct {
 	ClientID    string           `json:"client_id"`
 	Scope       string           `json:"scope,omitempty"`
 	SessionID   string           `json:"sid,omitempty"`
+	GrantID     string           `json:"gid,omitempty"`
 	AuthTime    *jwt.NumericDate `json:"auth_time,omitempty"`
 	ACR         string           `json:"acr,omitempty"`
 	AMR         []string         `json:"amr,omitempty"`
 	Roles       []string         `json:"roles"`
 	Epoch       int64            `json:"epoch"`
 	ClientEpoch int64            `json:"client_epoch,omitempty"`
+	Actor       *actor           `json:"act,omitempty"`
 
 	Confirmation *auth.Confirmation `json:"cnf,omitempty"`
 }
 
+// actor is who acts in the subject's name (RFC 8693 section 4.1).
+type actor struct {
+	Subject string `json:"sub"`
+}
+
 // Lifetime is how long an access token lives, before jitter.
 func (s *Service) Lifetime() time.Duration { return s.cfg.Lifetime }
+
+// Algorithm is that of the key that signs now, the configured one while there is none.
+func (s *Service) Algorithm() string {
+	now := s.clock()
+	if key := s.view(now).signer(now); key != nil {
+		return key.algorithm
+	}
+	return s.cfg.Algorithm
+}
+
+// Sign signs claims that are no access token, such as an ID token, as a JWT whose header says which type it is. An access token's is
+// refused: those are for Issue. The only expected failure is [ErrNoKey].
+func (s *Service) Sign(_ context.Context, kind string, claims map[string]any) (string, error) {
+	if strings.EqualFold(kind, "at+jwt") || strings.EqualFold(kind, "application/at+jwt") {
+		return "", errors.New("sign token: access tokens are issued")
+	}
+	now := s.clock()
+	key := s.view(now).signer(now)
+	if key == nil {
+		return "", ErrNoKey
+	}
+	text, err := key.sign(kind, jwt.MapClaims(claims))
+	if err != nil {
+		return "", fmt.Errorf("sign token: %w", err)
+	}
+	return text, nil
+}
 
 // Issue signs a token for g. It does no I/O. The only expected failure is [ErrNoKey].
 func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
@@ -263,6 +298,9 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 	issued := now.Truncate(time.Second)
 	shorter := time.Duration(rand.Float64() * s.cfg.Jitter * float64(s.cfg.Lifetime))
 	lifetime := (s.cfg.Lifetime - shorter).Truncate(time.Second)
+	if !g.NotAfter.IsZero() {
+		lifetime = max(time.Second, min(lifetime, g.NotAfter.Sub(issued).Truncate(time.Second)))
+	}
 	access := Access{ID: g.ID, ExpiresAt: issued.Add(lifetime), Lifetime: lifetime}
 	if access.ID == "" {
 		access.ID = crand.Text()
@@ -273,8 +311,11 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 			Issuer: s.issuer, Subject: g.Subject, Audience: g.Audience, ID: access.ID,
 			IssuedAt: jwt.NewNumericDate(issued), ExpiresAt: jwt.NewNumericDate(access.ExpiresAt),
 		},
-		ClientID: g.ClientID, Scope: g.Scope, SessionID: g.SessionID, ACR: g.ACR, AMR: g.AMR, Roles: g.Roles,
+		ClientID: g.ClientID, Scope: g.Scope, SessionID: g.SessionID, GrantID: g.GrantID, ACR: g.ACR, AMR: g.AMR, Roles: g.Roles,
 		Epoch: g.Epoch, ClientEpoch: g.ClientEpoch,
+	}
+	if g.Actor != "" {
+		c.Actor = &actor{g.Actor}
 	}
 	if len(g.Audience) == 0 {
 		c.Audience = jwt.ClaimStrings{s.issuer}
@@ -289,7 +330,7 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 		c.AuthTime = jwt.NewNumericDate(g.AuthTime)
 	}
 	var err error
-	if access.Token, err = key.sign(c); err != nil {
+	if access.Token, err = key.sign("at+jwt", c); err != nil {
 		return Access{}, fmt.Errorf("sign token: %w", err)
 	}
 	return access, nil

@@ -109,6 +109,7 @@ type Grant struct {
 	ClientID  string
 	Scope     string // space-separated
 	SessionID string // empty where there is no session
+	GrantID   string // the client's grant in the session; empty for clients that go with the session
 	ACR       string
 	Audience  []string // empty: the issuer itself
 	AMR       []string // RFC 8176
@@ -117,6 +118,10 @@ type Grant struct {
 	// the claim is left out.
 	Epoch       int64
 	ClientEpoch int64
+	// Actor is who acts in the subject's name (RFC 8693 section 4.1); empty: the subject.
+	Actor string
+	// NotAfter is when the token expires at the latest; zero: only its lifetime decides.
+	NotAfter time.Time
 	// AuthTime is when the person proved who they are. Zero where no person did.
 	AuthTime time.Time
 	// Thumbprint is of the key that the token is bound to (RFC 9449 section 6.1). Empty: it is a bearer token.

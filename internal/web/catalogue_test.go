@@ -64,7 +64,7 @@ var visible = []string{
 	"database.unreachable", "database.busy", "database.full", "database.read_only", "database.damaged", "database.unconfirmed",
 	"audit.cursor", "mail.address", "token.no_key",
 	"session.cursor", "session.ended", "session.invalid_cookie", "session.limit_reached", "session.not_found",
-	"session.overtaken", "session.unavailable",
+	"session.overtaken", "session.unavailable", "oidc.request_refused", "oidc.client_unknown", "oidc.user_code",
 	"identity.invalid_credentials", "identity.too_many_attempts", "identity.too_many_requests", "identity.account_disabled",
 	"identity.account_not_found", "identity.confirmation_invalid", "identity.password_refused", "identity.password_reused",
 	"identity.current_password_wrong", "identity.user_name_taken", "identity.email_taken", "identity.invalid_field",
@@ -94,7 +94,7 @@ func TestVisibleFaultsAreTold(t *testing.T) {
 }
 
 // composed are keys that are put together when a page is rendered; the rest appears literally somewhere.
-var composed = regexp.MustCompile(`^(status|error|action|notice|mail|rule|duration|remedy|field|device|password\.strength)\.|^api_reference\.in\.|\.title$`)
+var composed = regexp.MustCompile(`^(status|error|action|notice|mail|rule|duration|remedy|scope|field|device|password\.strength)\.|^api_reference\.in\.|\.title$`)
 
 // Sentences nobody sees any more would be translated for ever.
 func TestEveryMessageIsUsed(t *testing.T) {

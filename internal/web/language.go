@@ -102,7 +102,7 @@ func withoutLang(u *url.URL) string {
 }
 
 // maxReturn bounds a return address, in bytes.
-const maxReturn = 2048
+const maxReturn = 8 << 10
 
 // SafeReturn returns target when it is a path on this host, and "/" otherwise, so that a redirect to what a request asked
 // for cannot lead anywhere else. It is stricter than a browser is lenient: what browsers strip (tabs, line breaks), treat

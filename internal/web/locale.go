@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -31,21 +32,23 @@ func newLocale(lang, service string, providers []Provider, public *assets) (*loc
 	}
 	l := &locale{lang: lang, messages: messages, pages: map[string]*template.Template{}}
 	funcs := template.FuncMap{
-		"t":         l.text,
-		"asset":     public.url,
-		"service":   func() string { return service },
-		"providers": func() []Provider { return providers },
-		"when":      l.when,
-		"date":      l.date,
-		"instant":   instant,
-		"field":     l.field,
-		"errors":    l.formErrors,
-		"rule":      l.rule,
-		"action":    l.action,
-		"fault":     l.fault,
-		"language":  languageName,
-		"device":    l.device,
-		"status":    l.status,
+		"t":           l.text,
+		"asset":       public.url,
+		"service":     func() string { return service },
+		"when":        l.when,
+		"date":        l.date,
+		"instant":     instant,
+		"field":       l.field,
+		"errors":      l.formErrors,
+		"rule":        l.rule,
+		"action":      l.action,
+		"fault":       l.fault,
+		"language":    languageName,
+		"device":      l.device,
+		"scope":       l.scope,
+		"destination": destination,
+		"status":      l.status,
+		"providers":   func() []Provider { return providers },
 	}
 	base, err := template.New("").Funcs(funcs).ParseFS(content, "templates/*.html")
 	if err != nil {
@@ -226,6 +229,30 @@ func (l *locale) action(action string) string {
 		return text
 	}
 	return l.must("action.other", "action", action)
+}
+
+// scope tells what a scope lets a program do; one that only services know is told by its name.
+func (l *locale) scope(name string) string {
+	if text, err := l.text("scope." + name); err == nil {
+		return text
+	}
+	return name
+}
+
+// destination is an address that a person is sent to: a path of ours, a web page, or a program that has registered for a scheme with
+// dots in it, such as com.example.app. What a browser would run instead leads nowhere.
+func destination(to string) template.URL {
+	u, err := url.Parse(to)
+	switch {
+	case err != nil:
+		return "/"
+	case u.Scheme == "" && u.Host == "":
+		return template.URL(SafeReturn(to))
+	case u.Scheme == "https" || u.Scheme == "http" || strings.Contains(u.Scheme, "."):
+		return template.URL(to)
+	default:
+		return "/"
+	}
 }
 
 // device tells a device label, which sessions keep in English ("Chrome on Windows"), in this language.

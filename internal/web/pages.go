@@ -21,6 +21,8 @@ type meta struct {
 	Section string
 	// Wide pages are read rather than filled in.
 	Wide bool
+	// formAction is another origin that the page's form may lead to.
+	formAction string
 	// here is the local address of a page that its request does not tell (a token that travelled in the form).
 	here string
 }

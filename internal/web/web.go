@@ -18,6 +18,7 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/httpd"
@@ -147,6 +148,9 @@ func (r *Renderer) Page(w http.ResponseWriter, req *http.Request, status int, pa
 		http.SetCookie(w, r.cfg.Cookies.LangCookie(lang, languageLifetime))
 	}
 	pageHeaders(w.Header(), lang, m.Private || doc.Viewer != nil)
+	if m.formAction != "" {
+		w.Header().Set("Content-Security-Policy", strings.Replace(contentSecurityPolicy, "form-action 'self'", "form-action "+m.formAction, 1))
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(status)
 	if req.Method != http.MethodHead {

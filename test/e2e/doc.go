@@ -14,6 +14,8 @@
 //	SUMUN_TEST_REDIS        URL of a Redis server
 //	SUMUN_TEST_CHROMIUM     Chromium's executable, for the pages; needs SUMUN_TEST_AXE as well
 //	SUMUN_TEST_AXE          path of axe.min.js (axe-core)
+//	SUMUN_TEST_NGINX        nginx's executable, and
+//	SUMUN_TEST_CADDY        Caddy's, for proxies that ask Sumun about requests
 //	SUMUN_E2E_SCREENSHOTS   folder for a picture of every page; optional
 //
 // Where CI is set, a full disk must be testable too: as root on Linux, where a small tmpfs can be mounted.

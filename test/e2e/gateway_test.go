@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sumunio/sumun/auth"
 )
 
 // behind is a service that stands behind the gateway and tells what it was told.
@@ -43,7 +45,7 @@ func routesFile(t testing.TB, path, service, routes string) string {
 }
 
 const (
-	shopRoute = "    - name: shop\n      paths: [/shop/]\n      upstream: shop\n      strip: /shop\n      identity_headers: true\n"
+	shopRoute = "    - name: shop\n      paths: [/shop/]\n      upstream: shop\n      strip: /shop\n      identity_headers: true\n      forward: none\n"
 	openRoute = "    - name: open\n      paths: [/open]\n      upstream: shop\n      authentication: public\n"
 )
 
@@ -223,4 +225,51 @@ func TestSignInsPerAddress(t *testing.T) {
 	if form.status != 429 || !strings.Contains(form.header.Get("Content-Type"), "text/html") {
 		t.Errorf("a person gets %d %s", form.status, form.header.Get("Content-Type"))
 	}
+}
+
+// A service behind the gateway verifies who calls with two lines, and what it is told opens no other door: not that of another service,
+// not Sumun's.
+func TestAssertions(t *testing.T) {
+	t.Parallel()
+	eachTopology(t, func(t *testing.T, st store) {
+		var verify [2]atomic.Pointer[auth.Verifier]
+		var services [2]*httptest.Server
+		for i := range services {
+			services[i] = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				claims, err := verify[i].Load().VerifyRequest(r)
+				if err != nil {
+					http.Error(w, err.Error(), http.StatusTeapot)
+					return
+				}
+				w.Header().Set("X-Told", r.Header.Get("Authorization"))
+				fmt.Fprint(w, claims.Subject)
+			}))
+			t.Cleanup(services[i].Close)
+		}
+		file := routesFile(t, "", services[0].URL, strings.Replace(shopRoute, "forward: none", "forward: assertion", 1))
+		s := st.serve(t, append(quick(), "--config", file)...)
+		for i, name := range []string{"shop", "other"} {
+			v, err := auth.New(auth.Config{Issuer: s.issuer + "/gateway", Audience: name, Type: auth.TypeAssertion})
+			if err != nil {
+				t.Fatal(err)
+			}
+			verify[i].Store(v)
+		}
+		st.addUser(t, "owner@example.com")
+		one := s.signIn(t, "owner@example.com")
+		var person struct{ ID string }
+		s.send(t, "GET /v1/users/me", nil, bearer(one.AccessToken)).want(t, 200).decode(t, &person)
+		a := s.send(t, "GET /shop/", nil, bearer(one.AccessToken)).want(t, 200)
+		if string(a.body) != person.ID || person.ID == "" {
+			t.Errorf("the service knows %q as %q", person.ID, a.body)
+		}
+		told, _ := strings.CutPrefix(a.header.Get("X-Told"), "Bearer ")
+		for base, want := range map[string]string{services[1].URL: "meant for another service", services[0].URL: person.ID} {
+			if a, err := s.tryAt(t.Context(), base, "GET /", nil, bearer(told)); err != nil || !strings.Contains(string(a.body), want) {
+				t.Errorf("%s: %d %s, %v", base, a.status, a.body, err)
+			}
+		}
+		s.send(t, "GET /v1/users/me", nil, bearer(told)).wantProblem(t, 401, "auth.type")
+		s.send(t, "GET /shop/", nil, bearer(told)).wantProblem(t, 401, "auth.type")
+	})
 }

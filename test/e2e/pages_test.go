@@ -19,7 +19,8 @@ func TestPages(t *testing.T) {
 		return
 	}
 	axe := readAxe(t)
-	s := sqliteStore(t).serve(t, "SUMUN_PASSWORDS_FAILURE_TIME=1ms")
+	// They all sign in from one address, more often than one household does.
+	s := sqliteStore(t).serve(t, "SUMUN_PASSWORDS_FAILURE_TIME=1ms", "SUMUN_GATEWAY_SIGN_IN_RATE=1000", "SUMUN_GATEWAY_RATE=10000")
 	for name, p := range map[string]profile{
 		"en":           {lang: "en", scripts: true, axe: axe, looks: []look{desktop, phoneDark}},
 		"ko":           {lang: "ko", scripts: true, axe: axe, looks: []look{desktopDark, phone}},

@@ -165,7 +165,12 @@ func (s *stream) request() (*http.Request, error) {
 			_ = http.NewResponseController(c.w).EnableFullDuplex()
 		}
 		s.body = &requestBody{from: c.payload.stream, progress: func() { s.timer.Reset(orNever(s.untilFirstByte())) }}
-		r.Body, r.Trailer = s.body, c.r.Trailer
+		r.Body = s.body
+		if len(c.r.Trailer) > 0 {
+			r.Trailer = http.Header{}
+			s.body.ended = func() { c.copyTrailer(r.Trailer) }
+			s.body.ended() // the names that are announced
+		}
 	case len(c.payload.bytes) > 0:
 		r.Body = io.NopCloser(bytes.NewReader(c.payload.bytes))
 	}
@@ -296,6 +301,7 @@ func (s *stream) copyBody(w http.ResponseWriter, streaming bool) error {
 type requestBody struct {
 	from     io.Reader
 	progress func()
+	ended    func() // called at the end, nil for nothing
 	closed   atomic.Bool
 
 	reading sync.Mutex
@@ -315,6 +321,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.mu.Lock()
 		b.err = err
 		b.mu.Unlock()
+	}
+	if err == io.EOF && b.ended != nil {
+		b.ended()
 	}
 	b.progress()
 	return n, err

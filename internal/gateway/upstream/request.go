@@ -133,17 +133,18 @@ func appendHead(b []byte, c *call, upgrade string) ([]byte, error) {
 	} else if acceptsTrailers(c.r.Header) {
 		b = append(b, "Connection: TE\r\nTE: trailers\r\n"...)
 	}
-	b = appendFraming(b, c.r, &c.payload)
+	b = c.appendFraming(b)
 	return append(b, "\r\n"...), nil
 }
 
 // appendFraming says how long the body is (RFC 9112, section 6).
-func appendFraming(b []byte, r *http.Request, p *payload) []byte {
+func (c *call) appendFraming(b []byte) []byte {
+	r, p := c.r, &c.payload
 	switch {
 	case p.stream != nil && p.length < 0:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 		for name := range r.Trailer {
-			if validName(name) && !forbiddenTrailer(name) {
+			if c.mayTrail(name) {
 				b = append(b, "Trailer: "...)
 				b = append(b, name...)
 				b = append(b, "\r\n"...)
@@ -270,11 +271,25 @@ func (c *call) endBody(to *conn, l limit) error {
 	b := []byte("0\r\n")
 	for name, values := range c.r.Trailer {
 		for _, value := range values {
-			if validName(name) && validText(value) && !forbiddenTrailer(name) {
+			if c.mayTrail(name) && validText(value) {
 				b = fmt.Appendf(b, "%s: %s\r\n", name, value)
 			}
 		}
 	}
 	_, err := to.write(append(b, "\r\n"...), l)
 	return err
+}
+
+// mayTrail reports whether a field may follow the body.
+func (c *call) mayTrail(name string) bool {
+	return validName(name) && !forbiddenTrailer(name) && (c.o.Strips == nil || !c.o.Strips(name))
+}
+
+// copyTrailer copies the fields that may follow the body.
+func (c *call) copyTrailer(to http.Header) {
+	for name, values := range c.r.Trailer {
+		if c.mayTrail(name) {
+			to[name] = values
+		}
+	}
 }

@@ -63,6 +63,8 @@ type Options struct {
 	// OnAnswer, where set, is called with the status and header that will be written, just before that happens, and may change
 	// the header. It is called once, and not for informational answers.
 	OnAnswer func(status int, header http.Header)
+	// Strips, where set, reports which fields of the request's trailer are left out. Their names are known only at its end.
+	Strips func(name string) bool
 }
 
 // Deps are what a Pool is given.

@@ -128,3 +128,4 @@ localizeTimes();
 document.querySelectorAll("[data-secret]").forEach(addShowButton);
 document.querySelectorAll("[data-check]").forEach(checkWhileTyping);
 document.querySelectorAll("form[method=post]").forEach(sendOnce);
+document.querySelector("form[data-submit]")?.requestSubmit();

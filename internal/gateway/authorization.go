@@ -1,0 +1,54 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/sumunio/sumun/internal/gateway/stage"
+)
+
+// authorization returns what a route's upstream gets as Authorization; nil for nothing. What it returns may be shared.
+type authorization func(r *http.Request, c *stage.Call) ([]string, error)
+
+// authorization is the one place where it is decided what services learn of credentials.
+func (b *builder) authorization(rc Route) (authorization, error) {
+	switch {
+	case rc.sendsToken():
+		return func(r *http.Request, _ *stage.Call) ([]string, error) { return r.Header["Authorization"], nil }, nil
+	case rc.Forward != ForwardAssertion:
+		return func(*http.Request, *stage.Call) ([]string, error) { return nil, nil }, nil
+	case b.deps.Assertions == nil:
+		return nil, errNoAssertions
+	}
+	i := slices.IndexFunc(b.cfg.Upstreams, func(u Upstream) bool { return u.Name == rc.Upstream })
+	audience := b.deps.Assertions.For(b.cfg.Upstreams[i].audience()) // validated: it is there
+	return func(_ *http.Request, c *stage.Call) ([]string, error) {
+		if c.Claims == nil {
+			return nil, nil
+		}
+		return audience.Authorization(c.Claims)
+	}, nil
+}
+
+// sendsToken reports whether the upstream gets the caller's credentials as they were sent.
+func (r Route) sendsToken() bool { return r.Forward == ForwardToken || r.Upstream == Identity }
+
+// errNoAssertions is for routes that ask for assertions where there is nothing to derive a key from.
+var errNoAssertions = errors.New("gateway.assertions.keys: empty, and so is gateway.feed.client_secret, but a route has forward: assertion; " +
+	"give a secret that all gateways share, or write forward: none")
+
+// keysPath is where the keys of assertions are, below the issuer of assertions.
+const keysPath = "/gateway/.well-known/jwks.json"
+
+// addKeys serves the public keys of assertions, on every host that has no route of its own for their address.
+func (b *builder) addKeys(t *table) {
+	if b.deps.Assertions == nil {
+		return
+	}
+	rc := Route{Name: Identity + "-gateway-keys", Paths: []string{keysPath}, Methods: []string{http.MethodGet}}
+	t.add(rc, &route{name: rc.Name, isDefault: true, handle: func(w http.ResponseWriter, r *http.Request, _ *stage.Call) error {
+		b.deps.Assertions.ServeHTTP(w, r)
+		return nil
+	}})
+}

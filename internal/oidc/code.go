@@ -1,0 +1,297 @@
+package oidc
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/token"
+)
+
+const (
+	insertCode = `INSERT INTO oauth_codes (hash, client_id, redirect_uri, challenge, subject, session_id, request, expires_at, consumed_at,
+			grant_id, grant_session)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '', '')`
+	// A code is used by one statement, by whoever comes first; all that it was given for must fit.
+	consumeCode = `UPDATE oauth_codes SET consumed_at = $1
+		WHERE hash = $2 AND client_id = $3 AND redirect_uri = $4 AND challenge = $5 AND consumed_at = 0 AND expires_at > $1
+		RETURNING subject, session_id, request`
+	noteGrant = `UPDATE oauth_codes SET grant_id = $1, grant_session = $2 WHERE hash = $3`
+	usedCode  = `SELECT subject, grant_id, grant_session FROM oauth_codes WHERE hash = $1 AND client_id = $2 AND consumed_at > 0`
+	sweepCode = `DELETE FROM oauth_codes WHERE hash IN (SELECT hash FROM oauth_codes WHERE expires_at < $1 LIMIT $2)`
+
+	insertGrantRow = `INSERT INTO oauth_grants (id, client_id, subject, session_id, session_hash, own, scope, created_at, expires_at, ended_at,
+			notify_at, attempts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0)`
+)
+
+// keepCode is how long after its time a code is remembered: while what it gave may be misused by whoever stole it.
+const keepCode = 24 * time.Hour
+
+// agreement is what a code stands for, besides who may use it.
+type agreement struct {
+	Scope     []string      `json:"scope"`
+	Nonce     string        `json:"nonce,omitempty"`
+	Resources []string      `json:"resources,omitempty"`
+	Claims    claimsRequest `json:"claims"`
+	UserAgent string        `json:"user_agent,omitempty"` // of the browser that signed in
+}
+
+// issueCode makes a code for what a person has agreed to.
+func (s *Service) issueCode(ctx context.Context, r *request, one session.Session) (string, error) {
+	var random [32]byte
+	rand.Read(random[:])
+	code := base64.RawURLEncoding.EncodeToString(random[:])
+	text, err := json.Marshal(agreement{
+		Scope: r.scope, Nonce: r.nonce, Resources: r.resources, Claims: r.claims, UserAgent: one.Device.UserAgent,
+	})
+	if err != nil {
+		return "", err
+	}
+	expires := s.deps.Clock().Add(s.cfg.CodeLifetime)
+	_, err = s.deps.DB.Writer().ExecContext(ctx, insertCode, hashSecret(code), r.client.ID, r.redirectURI, r.challenge, one.Subject, one.ID,
+		string(text), sqldb.Micros(expires))
+	if err != nil {
+		return "", fmt.Errorf("store code: %w", err)
+	}
+	return code, nil
+}
+
+// exchange is a code on its way to tokens.
+type exchange struct {
+	hash               []byte
+	subject, sessionID string
+	agreed             agreement
+}
+
+// authorizationCode exchanges a code (RFC 6749, section 4.1.3). A code that comes a second time was seen by somebody else: what it gave
+// is taken back (section 4.1.2).
+func (s *Service) authorizationCode(ctx context.Context, c *call) (tokenAnswer, error) {
+	code, verifier := c.param("code"), c.param("code_verifier")
+	if code == "" || c.param("redirect_uri") == "" {
+		return tokenAnswer{}, ErrInvalidRequest.With("The parameters code and redirect_uri are needed.")
+	}
+	challenge := ""
+	if verifier != "" {
+		if len(verifier) < 43 || !validVerifier(verifier) {
+			return tokenAnswer{}, ErrInvalidGrant
+		}
+		sum := sha256.Sum256([]byte(verifier))
+		challenge = base64.RawURLEncoding.EncodeToString(sum[:])
+	}
+	x := exchange{hash: hashSecret(code)}
+	var commit func(context.Context) (session.Tokens, error)
+	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+		err := s.consume(ctx, tx, &x, c, challenge)
+		if err != nil {
+			return err
+		}
+		commit, err = s.grant(ctx, tx, &x, c, slices.Contains(x.agreed.Scope, "offline_access"))
+		return err
+	})
+	if errors.Is(err, errUnusable) {
+		return tokenAnswer{}, errors.Join(ErrInvalidGrant, s.takeBack(ctx, x.hash, c.client.ID))
+	}
+	if err != nil {
+		return tokenAnswer{}, grantError(err)
+	}
+	tokens, err := commit(ctx)
+	if err != nil {
+		return tokenAnswer{}, grantError(err)
+	}
+	return s.personal(ctx, c.client, tokens, x.agreed)
+}
+
+// errUnusable says that a code is not what the client says, or was used.
+var errUnusable = errors.New("the code cannot be used")
+
+func (s *Service) consume(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, challenge string) error {
+	text, err := sqldb.One(ctx, tx, func(r sqldb.Row) (text string, err error) {
+		err = r.Scan(&x.subject, &x.sessionID, &text)
+		return text, err
+	}, consumeCode, sqldb.Micros(s.deps.Clock()), x.hash, c.client.ID, c.param("redirect_uri"), challenge)
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return errUnusable
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(text), &x.agreed)
+}
+
+// grant gives the client what was agreed: a share in the person's session, or a session of its own, which goes on after they sign out.
+func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, own bool) (func(context.Context) (session.Tokens, error), error) {
+	audience, err := s.audienceOf(c.client, x.agreed, c.form["resource"])
+	if err != nil {
+		return nil, err
+	}
+	device := session.NewDevice(x.agreed.UserAgent, httpd.ClientAddr(ctx))
+	scope := strings.Join(x.agreed.Scope, " ")
+	var (
+		id, in string
+		commit func(context.Context) (session.Tokens, error)
+	)
+	if own {
+		one, err := s.deps.Sessions.Get(ctx, x.subject, x.sessionID)
+		if err != nil {
+			return nil, err
+		}
+		st, err := s.deps.Sessions.Begin(ctx, tx, session.Start{
+			Subject: x.subject, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Confined: true, Scope: scope, Audience: audience,
+			AMR: one.AMR, ACR: one.ACR, AuthTime: one.AuthTime, Device: device, Thumbprint: c.thumbprint,
+		})
+		if err != nil {
+			return nil, err
+		}
+		id, in = st.GrantID(), st.Session.ID
+		commit = func(ctx context.Context) (session.Tokens, error) {
+			started, err := st.Commit(ctx)
+			return started.Tokens, err
+		}
+	} else {
+		g, err := s.deps.Sessions.BeginGrant(ctx, tx, session.GrantStart{
+			Subject: x.subject, SessionID: x.sessionID, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Scope: scope, Audience: audience,
+			Device: device, Thumbprint: c.thumbprint,
+		})
+		if err != nil {
+			return nil, err
+		}
+		id, in, commit = g.ID, x.sessionID, g.Commit
+	}
+	return commit, s.noteGrant(ctx, tx, x, c.client.ID, grantRow{id: id, session: in, own: own, scope: scope})
+}
+
+// grantRow is a grant as this package remembers it.
+type grantRow struct {
+	id, session, scope string
+	own                bool
+}
+
+// noteGrant remembers what a code gave, and writes it into the owner's trail.
+func (s *Service) noteGrant(ctx context.Context, tx sqldb.Tx, x *exchange, clientID string, g grantRow) error {
+	if _, err := tx.ExecContext(ctx, noteGrant, g.id, g.session, x.hash); err != nil {
+		return err
+	}
+	own := 0
+	if g.own {
+		own = 1
+	}
+	now := s.deps.Clock()
+	hash := session.OfSession(g.session).ID
+	_, err := tx.ExecContext(ctx, insertGrantRow, g.id, clientID, x.subject, g.session, hash[:], own, g.scope, sqldb.Micros(now),
+		sqldb.Micros(now.Add(s.deps.Sessions.Lifetime())))
+	if err != nil {
+		return err
+	}
+	return s.deps.Audit.Append(ctx, tx, audit.Event{
+		Account: x.subject, Actor: x.subject, Action: "client.signed_in",
+		Origin: audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)},
+		Detail: map[string]string{"client": clientID, "scope": g.scope},
+	})
+}
+
+// takeBack ends what a code gave that has come again. A code that was never used, or never was, gave nothing.
+func (s *Service) takeBack(ctx context.Context, hash []byte, clientID string) error {
+	var subject string
+	g, err := sqldb.One(ctx, s.deps.DB.Reader(), func(r sqldb.Row) (g grantRow, err error) {
+		err = r.Scan(&subject, &g.id, &g.session)
+		return g, err
+	}, usedCode, hash, clientID)
+	if errors.Is(err, sqldb.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.deps.Log.WarnContext(ctx, "an authorization code was used twice; what it gave is withdrawn", "client", clientID, "grant", g.id)
+	return s.endGrant(ctx, subject, g.id)
+}
+
+// audienceOf decides whom the tokens of a person are for: what was agreed, or less of it; with openid also the issuer, whose userinfo
+// endpoint is asked with them.
+func (s *Service) audienceOf(c Client, agreed agreement, asked []string) ([]string, error) {
+	for _, resource := range asked {
+		if !slices.Contains(agreed.Resources, resource) && (len(agreed.Resources) > 0 || !slices.Contains(c.Resources, resource)) {
+			return nil, ErrInvalidTarget
+		}
+	}
+	audience := asked
+	if len(audience) == 0 {
+		audience = agreed.Resources
+	}
+	audience, err := c.audience(audience, s.deps.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(agreed.Scope, "openid") && !slices.Contains(audience, s.deps.Issuer) {
+		audience = append(slices.Clone(audience), s.deps.Issuer)
+	}
+	return audience, nil
+}
+
+// refreshToken exchanges a refresh token (RFC 6749, section 6). The access token may be made to say less.
+func (s *Service) refreshToken(ctx context.Context, c *call) (tokenAnswer, error) {
+	presented := c.param("refresh_token")
+	if presented == "" {
+		return tokenAnswer{}, ErrInvalidRequest.With("The parameter refresh_token is missing.")
+	}
+	narrow := func(g *token.Grant) error {
+		var err error
+		if g.Scope, err = lesser(g.Scope, c.param("scope")); err != nil {
+			return err
+		}
+		if asked := c.form["resource"]; len(asked) > 0 {
+			if slices.ContainsFunc(asked, func(resource string) bool { return !slices.Contains(g.Audience, resource) }) {
+				return ErrInvalidTarget
+			}
+			g.Audience = asked
+		}
+		return nil
+	}
+	tokens, err := s.deps.Sessions.RefreshWith(ctx, presented, session.Evidence{
+		ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Narrow: narrow, Thumbprint: c.thumbprint,
+	}, session.NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
+	if err != nil {
+		return tokenAnswer{}, grantError(err)
+	}
+	return s.personal(ctx, c.client, tokens, agreement{Scope: strings.Fields(tokens.Granted.Scope)})
+}
+
+// grantError puts what the session store says into the words of RFC 6749. An outage stays one: clients keep their tokens.
+func grantError(err error) error {
+	for _, over := range []error{session.ErrInvalidGrant, session.ErrEnded, session.ErrNotFound, session.ErrOvertaken, session.ErrUnpaired,
+		session.ErrLimitReached} {
+		if errors.Is(err, over) {
+			return ErrInvalidGrant.Wrap(err)
+		}
+	}
+	return proofError(err)
+}
+
+// personal is the answer with tokens of a person's.
+func (s *Service) personal(ctx context.Context, c Client, tokens session.Tokens, agreed agreement) (tokenAnswer, error) {
+	answer := tokenAnswer{
+		AccessToken: tokens.Access, TokenType: scheme(tokens.Granted.Thumbprint), ExpiresIn: int64(tokens.ExpiresIn / time.Second),
+		Scope: tokens.Granted.Scope,
+	}
+	if slices.Contains(c.GrantTypes, GrantRefreshToken) {
+		answer.RefreshToken = tokens.Refresh
+	}
+	if !slices.Contains(agreed.Scope, "openid") {
+		return answer, nil
+	}
+	var err error
+	answer.IDToken, err = s.idToken(ctx, c, tokens, agreed)
+	return answer, err
+}

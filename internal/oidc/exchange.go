@@ -1,0 +1,83 @@
+package oidc
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/token"
+)
+
+const (
+	// GrantExchange is the grant of services that call another service in the name of who called them (RFC 8693).
+	GrantExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+
+	typeAccessToken = "urn:ietf:params:oauth:token-type:access_token"
+	typeJWT         = "urn:ietf:params:oauth:token-type:jwt"
+)
+
+// exchangeToken gives a service a token for another one, in the name of the person or client whose token it was called with: for the
+// same session, with no more scope, and not longer. The token says who acts (claim act). It dies with what it was made from: session,
+// grant, roles.
+func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, error) {
+	if c.client.Public() {
+		return tokenAnswer{}, ErrUnauthorizedClient
+	}
+	switch {
+	case c.param("subject_token") == "" || !slices.Contains([]string{typeAccessToken, typeJWT}, c.param("subject_token_type")):
+		return tokenAnswer{}, ErrInvalidRequest.With("A subject_token of the type access_token is needed.")
+	case c.form.Has("actor_token"):
+		return tokenAnswer{}, ErrInvalidRequest.With("The client itself is the actor; an actor_token is not supported.")
+	case !slices.Contains([]string{"", typeAccessToken, typeJWT}, c.param("requested_token_type")):
+		return tokenAnswer{}, ErrInvalidRequest.With("Only access tokens are given.")
+	}
+	claims, err := s.verify(ctx, c.client, c.param("subject_token"))
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	if claims == nil || !concerns(c.client, claims) {
+		return tokenAnswer{}, ErrInvalidRequest.With("The subject_token is not valid, or was not meant for this client.")
+	}
+	scope, err := lesser(claims.Scope, c.param("scope"))
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	asked := slices.Concat(c.form["resource"], c.form["audience"])
+	if len(asked) == 0 {
+		return tokenAnswer{}, ErrInvalidTarget.With("The request names no resource that the token is to be for.")
+	}
+	audience, err := c.client.audience(asked, "")
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	access, err := s.deps.Tokens.Issue(ctx, token.Grant{
+		Subject: claims.Subject, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Actor: c.client.ID, NotAfter: claims.ExpiresAt,
+		SessionID: claims.SessionID, GrantID: claims.GrantID, Scope: scope, Audience: audience, Roles: claims.Roles, Epoch: claims.Epoch,
+		ACR: claims.ACR, AMR: claims.AMR, AuthTime: claims.AuthTime, Thumbprint: c.thumbprint,
+	})
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	answer := clientAnswer(access, scope, c.thumbprint)
+	answer.IssuedType = typeAccessToken
+	return answer, nil
+}
+
+// concerns reports whether a token was given to the client, or sent to it.
+func concerns(c Client, claims *auth.Claims) bool {
+	return claims.ClientID == c.ID || slices.ContainsFunc(claims.Audience, func(a string) bool { return slices.Contains(c.Resources, a) })
+}
+
+// lesser returns what was asked of a scope, all of it when nothing was.
+func lesser(had, asked string) (string, error) {
+	words := strings.Fields(asked)
+	if len(words) == 0 {
+		return had, nil
+	}
+	all := strings.Fields(had)
+	if slices.ContainsFunc(words, func(word string) bool { return !slices.Contains(all, word) }) {
+		return "", ErrInvalidScope
+	}
+	return strings.Join(words, " "), nil
+}

@@ -1,0 +1,135 @@
+package oidc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/session"
+)
+
+// verifier returns who verifies access tokens for an audience. There are as many as there are registered resources, and they share one
+// cache.
+func (s *Service) verifier(audience string) (*auth.Verifier, error) {
+	if v, there := s.verifiers.Load(audience); there {
+		return v.(*auth.Verifier), nil
+	}
+	v, err := auth.New(auth.Config{
+		Issuer: s.deps.Issuer, Audience: audience, Keys: s.deps.Tokens, Revocations: s.deps.Sessions.Revocations(), Clock: s.deps.Clock,
+		Log: s.deps.Log, Proofs: s.deps.Proofs,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("verify for %s: %w", audience, err)
+	}
+	first, _ := s.verifiers.LoadOrStore(audience, v)
+	return first.(*auth.Verifier), nil
+}
+
+// introspection is what is said of a token (RFC 7662, section 2.2).
+type introspection struct {
+	Active    bool     `json:"active"`
+	Scope     string   `json:"scope,omitempty"`
+	ClientID  string   `json:"client_id,omitempty"`
+	TokenType string   `json:"token_type,omitempty"`
+	ExpiresAt int64    `json:"exp,omitempty"`
+	IssuedAt  int64    `json:"iat,omitempty"`
+	Subject   string   `json:"sub,omitempty"`
+	Audience  []string `json:"aud,omitempty"`
+	Issuer    string   `json:"iss,omitempty"`
+	ID        string   `json:"jti,omitempty"`
+	SessionID string   `json:"sid,omitempty"`
+	AuthTime  int64    `json:"auth_time,omitempty"`
+	ACR       string   `json:"acr,omitempty"`
+	AMR       []string `json:"amr,omitempty"`
+	Roles     []string `json:"roles,omitempty"`
+
+	Confirmation *auth.Confirmation `json:"cnf,omitempty"`
+}
+
+// introspect says what an access token is worth to those who may know: the client that it was issued to, the services that it is for,
+// and those with the scope introspect. To all others, and for refresh tokens, which are nobody's business but ours, it is not active.
+func (s *Service) introspect(ctx context.Context, c *call) (any, error) {
+	if c.client.Public() {
+		return nil, ErrUnauthorizedClient
+	}
+	claims, err := s.claimsOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if claims == nil || !mayKnow(c.client, claims) {
+		return introspection{}, nil
+	}
+	answer := introspection{
+		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: scheme(claims.Confirmation.JKT), ExpiresAt: claims.ExpiresAt.Unix(),
+		IssuedAt: claims.IssuedAt.Unix(), Subject: claims.Subject, Audience: claims.Audience, Issuer: claims.Issuer, ID: claims.ID,
+		SessionID: claims.SessionID, ACR: claims.ACR, AMR: claims.AMR, Roles: claims.Roles,
+	}
+	if claims.Confirmation.JKT != "" {
+		answer.Confirmation = &claims.Confirmation
+	}
+	if !claims.AuthTime.IsZero() {
+		answer.AuthTime = claims.AuthTime.Unix()
+	}
+	return answer, nil
+}
+
+// IntrospectScope lets a client ask about every access token.
+const IntrospectScope = "introspect"
+
+func mayKnow(c Client, claims *auth.Claims) bool {
+	return concerns(c, claims) || slices.Contains(strings.Fields(c.Scope), IntrospectScope)
+}
+
+// claimsOf is verify for the access token in a request.
+func (s *Service) claimsOf(ctx context.Context, c *call) (*auth.Claims, error) {
+	raw := c.param("token")
+	if raw == "" {
+		return nil, ErrInvalidRequest.With("The parameter token is missing.")
+	}
+	return s.verify(ctx, c.client, raw)
+}
+
+// verify verifies an access token for any audience that a client has to do with; nil is no valid one.
+func (s *Service) verify(ctx context.Context, c Client, raw string) (*auth.Claims, error) {
+	for _, audience := range slices.Concat([]string{s.deps.Issuer}, c.Resources) {
+		v, err := s.verifier(audience)
+		if err != nil {
+			return nil, err
+		}
+		claims, err := v.Verify(ctx, raw)
+		var refused *auth.Error
+		switch {
+		case err == nil:
+			return claims, nil
+		case errors.Is(err, auth.ErrAudience):
+		case errors.As(err, &refused) && !errors.Is(err, auth.ErrKeysUnavailable):
+			return nil, nil
+		default:
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// revoke takes back a token of the client's (RFC 7009): an access token alone; with a refresh token the whole grant. What it does not
+// know is as good as revoked (section 2.2).
+func (s *Service) revoke(ctx context.Context, c *call) (any, error) {
+	if raw := c.param("token"); strings.HasPrefix(raw, session.RefreshPrefix) {
+		id, _, err := s.deps.Sessions.Identify(ctx, raw, c.client.ID)
+		if errors.Is(err, session.ErrInvalidGrant) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.endGrant(ctx, "", id)
+	}
+	claims, err := s.claimsOf(ctx, c)
+	if err != nil || claims == nil || claims.ClientID != c.client.ID || claims.ID == "" {
+		return nil, err
+	}
+	return nil, s.deps.Sessions.Revoke(ctx, session.OfToken(claims.ID))
+}
