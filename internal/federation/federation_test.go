@@ -8,35 +8,27 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/federation"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
-	"github.com/sumunio/sumun/internal/identity/password"
+	"github.com/sumunio/sumun/internal/identity/identitytest"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
-	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/replay"
-	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
-	"github.com/sumunio/sumun/internal/token"
 	"github.com/sumunio/sumun/internal/web"
 )
 
 const goodPW = "lantern-orbit-meadow-42"
 
-var sets = []sqldb.Migrations{
-	keyring.Migrations, audit.Migrations, mail.Migrations, replay.Migrations, token.Migrations, session.Migrations, identity.Migrations,
-	federation.Migrations,
-}
+var sets = append(identitytest.Migrations(), replay.Migrations, federation.Migrations)
 
 type clock struct {
 	mu  sync.Mutex
@@ -83,29 +75,6 @@ func newWorld(t *testing.T, db *sqldb.DB, change ...func(*federation.Config)) *w
 	w.site = httptest.NewTLSServer(guard(mux))
 	t.Cleanup(w.site.Close)
 	w.others = newStandIn(t, w.clock.Now)
-	ring, err := keyring.Open(t.Context(), db, keyring.Config{MasterKeyFile: filepath.Join(t.TempDir(), "master.key"), Create: true}, w.clock.Now)
-	w.must(err)
-	tokens, err := token.New(token.DefaultConfig(), token.Deps{DB: db, Keyring: ring, Issuer: w.site.URL, Clock: w.clock.Now, Log: log})
-	w.must(err)
-	w.must(tokens.Load(t.Context()))
-	trail := audit.New(audit.DefaultConfig(), w.clock.Now)
-	w.box = mail.NewMailbox(db, w.clock.Now)
-	w.queue, err = mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Transport: w.box, Clock: w.clock.Now, Log: log})
-	w.must(err)
-	sessions, err := session.New(session.DefaultConfig(), session.Deps{DB: db, Keyring: ring, Tokens: tokens, Audit: trail, Mail: w.queue,
-		Clock: w.clock.Now, StoreClock: w.clock.Now, Log: log})
-	w.must(err)
-	w.must(sessions.Load(t.Context()))
-	cheap := password.DefaultConfig()
-	cheap.Argon2id = password.Argon2Config{Memory: 64, Time: 1, Parallelism: 1}
-	cheap.FailureTime = time.Millisecond
-	hasher, err := password.NewHasher(cheap, ring, nil)
-	w.must(err)
-	policy, err := password.OpenPolicy(cheap.Policy, log)
-	w.must(err)
-	w.people, err = identity.New(identity.DefaultConfig(), identity.Deps{DB: db, Hasher: hasher, Policy: policy, Sessions: sessions, Audit: trail,
-		Mail: w.queue, Limiter: ratelimit.Off{}, Issuer: w.site.URL, Limits: true, Clock: w.clock.Now, Log: log})
-	w.must(err)
 	cfg := w.config()
 	for _, c := range change {
 		c(&cfg)
@@ -114,8 +83,9 @@ func newWorld(t *testing.T, db *sqldb.DB, change ...func(*federation.Config)) *w
 	pages.Providers = cfg.Buttons()
 	renderer, err := web.New(pages)
 	w.must(err)
-	w.queue.Handle("", identity.NewLetters(w.people, renderer).Compose)
-	others, err := federation.New(cfg, federation.Deps{DB: db, People: w.people, Sealer: ring, Replays: replay.NewSQL(db, w.clock.Now, log),
+	unit := identitytest.New(t, db, w.site.URL, renderer, w.clock.Now, log)
+	w.people, w.queue, w.box = unit.People, unit.Queue, unit.Box
+	others, err := federation.New(cfg, federation.Deps{DB: db, People: w.people, Sealer: unit.Ring, Replays: replay.NewSQL(db, w.clock.Now, log),
 		Issuer: w.site.URL, Transport: w.others, Clock: w.clock.Now, Log: log})
 	w.must(err)
 	cookies := httpd.Cookies{Secure: true}
