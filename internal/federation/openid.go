@@ -24,8 +24,10 @@ type openID struct {
 	pkce    bool
 	profile func(ctx context.Context, o *openID, seen *seen) error // completes what the ID token says; nil: userinfo, where needed
 
-	mu    sync.Mutex
-	found *discovered
+	mu      sync.Mutex // held while one request asks, so that others do not
+	found   *discovered
+	failure error // of the last attempt to discover
+	until   time.Time
 }
 
 func newOpenID(l link) *openID {
@@ -48,6 +50,9 @@ type discovered struct {
 // discoveryLifetime is how long a discovery document is believed. Keys are fetched again whenever a signature needs one that is new.
 const discoveryLifetime = time.Hour
 
+// failureLifetime is how long a provider that could not be discovered is left alone: many people at once cost one attempt.
+const failureLifetime = 5 * time.Second
+
 // discover reads the discovery document. While it cannot be read again, the one before stands.
 func (o *openID) discover(ctx context.Context) (*discovered, error) {
 	o.mu.Lock()
@@ -55,11 +60,24 @@ func (o *openID) discover(ctx context.Context) (*discovered, error) {
 	if o.found != nil && o.clock().Sub(o.found.at) < discoveryLifetime {
 		return o.found, nil
 	}
+	if o.clock().After(o.until) {
+		// Others wait for the answer, whatever becomes of the one who asked first; the client bounds the time.
+		found, err := o.ask(context.WithoutCancel(ctx))
+		if err == nil {
+			o.found, o.failure = found, nil
+			return found, nil
+		}
+		o.failure, o.until = err, o.clock().Add(failureLifetime)
+	}
+	if o.found != nil {
+		return o.found, nil
+	}
+	return nil, o.failure
+}
+
+func (o *openID) ask(ctx context.Context) (*discovered, error) {
 	p, err := oidc.NewProvider(oidc.ClientContext(ctx, o.http), o.cfg.Issuer)
 	if err != nil {
-		if o.found != nil {
-			return o.found, nil
-		}
 		return nil, outage(fmt.Errorf("discover %s: %w", o.cfg.Name, err))
 	}
 	var more struct {
@@ -78,11 +96,11 @@ func (o *openID) discover(ctx context.Context) (*discovered, error) {
 			return nil, ErrAnswer.Wrap(fmt.Errorf("discover %s: an endpoint %w", o.cfg.Name, err))
 		}
 	}
-	o.found = &discovered{Provider: p, at: o.clock(), namesSelf: more.NamesSelf, userinfo: more.Userinfo, style: oauth2.AuthStyleInHeader}
+	found := &discovered{Provider: p, at: o.clock(), namesSelf: more.NamesSelf, userinfo: more.Userinfo, style: oauth2.AuthStyleInHeader}
 	if slices.Contains(more.Methods, "client_secret_post") || o.cfg.ClientSecret == "" {
-		o.found.style = oauth2.AuthStyleInParams
+		found.style = oauth2.AuthStyleInParams
 	}
-	return o.found, nil
+	return found, nil
 }
 
 // checkEndpoint is checkIssuer for an address that may have a query.

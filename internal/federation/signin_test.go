@@ -246,6 +246,21 @@ func TestKeysChangeAndOutage(t *testing.T) {
 		} else {
 			p.has(w.t, `href="/federation/work"`)
 		}
+		w.browser().get("/federation/work")
+		asked := 0
+		w.others.mu.Lock()
+		for _, one := range w.others.asked {
+			if strings.HasPrefix(one, "id.work.example/") {
+				asked++
+			}
+		}
+		w.others.broken = nil
+		w.others.mu.Unlock()
+		if asked != 1 {
+			t.Errorf("a provider that is down was asked %d times", asked)
+		}
+		w.clock.advance(6 * time.Second)
+		w.browser().leave("/federation/work")
 		if p := w.browser().get("/federation/nobody"); p.status != 404 {
 			w.t.Errorf("an unknown provider: %d", p.status)
 		}
