@@ -49,7 +49,7 @@ func mayImport() map[string][]string {
 		"internal/session": domain("internal/token"),
 		"internal/web":     domain(),
 		"internal/gateway": domain("internal/gateway/stage", "internal/gateway/upstream", "internal/gateway/idempotency", "internal/gateway/cache",
-			"internal/gateway/compress", "internal/gateway/files",
+			"internal/gateway/compress", "internal/gateway/files", "internal/gateway/waf",
 			"internal/gateway/assertion", "internal/gateway/apikeys"),
 		"internal/gateway/apikeys":     {"internal/apikey", "internal/fault", "internal/ratelimit"},
 		"internal/gateway/cache":       {"internal/fault", "internal/httpd", "internal/gateway/stage"},
@@ -62,6 +62,7 @@ func mayImport() map[string][]string {
 		"internal/gateway/upstream":    {"internal/fault"},
 		"internal/identity":            domain("internal/session", "internal/token", "internal/web", "internal/identity/password"),
 		"internal/identity/password":   {"internal/fault", "internal/keyring"},
+		"internal/federation":          domain("internal/identity", "internal/web"),
 		"internal/oidc":                domain("internal/session", "internal/token", "internal/identity", "internal/web"),
 
 		// The bare hash, handler and proxy, and a database of its own.
@@ -117,7 +118,8 @@ func TestImports(t *testing.T) {
 			allowed = slices.Concat(table[path.Dir(p.name)], []string{path.Dir(p.name)})
 		case strings.HasPrefix(p.name, "internal/app"):
 			allowed = slices.Concat(foundations, []string{"auth", "internal/app/settings", "internal/token", "internal/session",
-				"internal/web", "internal/gateway", "internal/gateway/idempotency", "internal/gateway/assertion", "internal/gateway/apikeys", "internal/identity", "internal/identity/password", "internal/oidc"})
+				"internal/web", "internal/gateway", "internal/gateway/idempotency", "internal/gateway/assertion", "internal/gateway/apikeys",
+				"internal/identity", "internal/identity/password", "internal/oidc", "internal/federation"})
 		case !listed && len(p.files(p.GoFiles)) > 0:
 			t.Errorf("%s is not in the table of imports: it needs an ADR, a line in ARCHITECTURE.md and one here", p.name)
 			continue

@@ -22,6 +22,12 @@ func (c Cookies) Refresh() string { return c.prefixed("__Secure-", "sumun_refres
 // Device returns the name of the cookie by which a person's device is known again.
 func (c Cookies) Device() string { return c.prefixed("__Host-", "sumun_device") }
 
+// Flow returns the name of the cookie that binds a sign-in with another service to the browser that began it.
+func (c Cookies) Flow() string { return c.prefixed("__Host-", "sumun_flow") }
+
+// Proved returns the name of the cookie with an identity that another service has proved and that opens no account yet.
+func (c Cookies) Proved() string { return c.prefixed("__Host-", "sumun_proved") }
+
 // Lang returns the name of the cookie with the chosen language.
 func (c Cookies) Lang() string { return "sumun_lang" }
 
@@ -38,6 +44,16 @@ func (c Cookies) RefreshCookie(value string, lifetime time.Duration) *http.Cooki
 // DeviceCookie goes with every request to us.
 func (c Cookies) DeviceCookie(value string, lifetime time.Duration) *http.Cookie {
 	return c.cookie(c.Device(), value, "/", http.SameSiteLaxMode, lifetime)
+}
+
+// FlowCookie goes with every request to us, also the one with which a person comes back from another service.
+func (c Cookies) FlowCookie(value string, lifetime time.Duration) *http.Cookie {
+	return c.cookie(c.Flow(), value, "/", http.SameSiteLaxMode, lifetime)
+}
+
+// ProvedCookie goes with every request to us, also the first after following a link in a mail.
+func (c Cookies) ProvedCookie(value string, lifetime time.Duration) *http.Cookie {
+	return c.cookie(c.Proved(), value, "/", http.SameSiteLaxMode, lifetime)
 }
 
 // LangCookie goes with every request to us.
