@@ -155,6 +155,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 	return &unit{
 		verifier:    verifier,
 		entryProofs: entryProofs,
+		keys:        ownKeys{s.clients},
 		pages:       s.pages,
 		crossOrigin: oidc.CrossOrigin(),
 		mount: func(mux *http.ServeMux, api huma.API) {

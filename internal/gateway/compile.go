@@ -44,6 +44,9 @@ type builder struct {
 }
 
 func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
+	if rc.APIKeys && b.deps.APIKeys == nil {
+		return errNoKeys
+	}
 	told, err := b.authorization(rc)
 	if err != nil {
 		return err
@@ -73,7 +76,7 @@ func (b *builder) stages(rc Route) ([]stage.Stage, error) {
 		networks(rc),
 		b.sizes(rc),
 		timeout(rc),
-		b.authenticate(rc),
+		b.authenticate(rc, true),
 		b.lasting(rc),
 		b.limit(rc),
 		concurrency(rc),
@@ -98,9 +101,10 @@ func (b *builder) keep(rc Route) stage.Stage {
 	})
 }
 
-// questions are the stages that can be answered to a proxy, which keeps body and answer to itself. They are in the order of stages.
+// questions are the stages that can be answered to a proxy, which keeps body and answer to itself. They are in the order of stages. An API
+// key in a header of its own is not read: the proxy would pass it on.
 func (b *builder) questions(rc Route) []stage.Stage {
-	return []stage.Stage{networks(rc), b.authenticate(rc), b.limit(rc)}
+	return []stage.Stage{networks(rc), b.authenticate(rc, false), b.limit(rc)}
 }
 
 // defaultRoutes serve Sumun's own pages and API. The upstream verifies tokens by itself; here they only say who is counted.

@@ -63,6 +63,7 @@ type Route struct {
 	Timeout         time.Duration `yaml:"timeout" doc:"How long the whole exchange may take, beyond what http.read_timeout and http.write_timeout allow. 0s: what they allow."`
 
 	Authentication Authentication `yaml:"authentication" doc:"public: nobody looks at tokens; optional: a token that is sent must be valid; required; upstream: the upstream decides, a valid token only says who is counted."`
+	APIKeys        bool           `yaml:"api_keys" doc:"Whether callers may show an API key instead of a token, as Authorization: Bearer or X-API-Key. What is asked of tokens is asked of keys."`
 	Scopes         []string       `yaml:"scopes" doc:"Scopes that the token must have, all of them."`
 	Roles          []string       `yaml:"roles" doc:"Roles, one of which the caller must have."`
 	Critical       bool           `yaml:"critical" doc:"Whether requests are refused while it is not known for certain what has been revoked (staleness)."`

@@ -29,6 +29,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway/apikeys"
 	"github.com/sumunio/sumun/internal/gateway/assertion"
 	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
@@ -72,6 +73,8 @@ type Deps struct {
 	Limiter ratelimit.Limiter
 	// Repeats remembers what was asked under which key. Nil: this process alone does.
 	Repeats idempotency.Store
+	// APIKeys are the tokens of callers who show a key. Nil: no route may have api_keys.
+	APIKeys *apikeys.Keys
 	// Assertions are what services are told of callers. Nil: no route may ask for them.
 	Assertions *assertion.Signer
 	// Identity is the identity module, where it is part of this process. Nil: it is at IdentityURL.
@@ -204,6 +207,9 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // Run does what has to be done beside requests, such as checking the health of services, until ctx ends. It returns nil.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.cache.Wait()
+	if g.deps.APIKeys != nil {
+		defer g.deps.APIKeys.Wait()
+	}
 	g.services.run(ctx)
 	return nil
 }

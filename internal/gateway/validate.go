@@ -164,6 +164,9 @@ func (r Route) check(key string) error {
 	if r.Authentication != Required && (len(r.Scopes) > 0 || len(r.Roles) > 0 || r.Critical) {
 		fail("authentication", "%s lets in who shows no token, so scopes, roles and critical ask for nothing; use required", r.Authentication)
 	}
+	if r.APIKeys && r.Authentication != Required && r.Authentication != Optional {
+		fail("api_keys", "nobody looks at keys where authentication is %s; use required or optional, or leave it out", r.Authentication)
+	}
 	for _, scope := range r.Scopes {
 		if scope == "" || strings.ContainsAny(scope, " \"\\") {
 			fail("scopes", "%q is no scope; write one word an entry", scope)

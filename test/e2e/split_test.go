@@ -28,7 +28,8 @@ func (st store) serveSplit(t testing.TB, args ...string) *server {
 	issuer := "http://localhost:" + port
 	args = slices.Concat(st.args, args, []string{"--issuer", issuer})
 	identity := serve(t, slices.Concat(args, []string{"identity", "SUMUN_HTTP_TRUSTED_PROXIES=127.0.0.1/32"})...)
-	client := st.addClient(t, "--name", "Gateway", "--grant", "client_credentials", "--scope", "revocations:read")
+	client := st.addClient(t, "--name", "Gateway", "--grant", "client_credentials",
+		"--grant", "urn:ietf:params:oauth:grant-type:token-exchange", "--scope", "revocations:read", "--scope", "apikeys:exchange")
 	s := serve(t, slices.Concat(args, []string{"gateway", "--listen", address, "SUMUN_GATEWAY_IDENTITY_URL=" + identity.public,
 		"SUMUN_GATEWAY_FEED_CLIENT_ID=" + client.ID, "SUMUN_GATEWAY_FEED_CLIENT_SECRET=" + client.Secret})...)
 	s.gatewayOps, s.identity = s.ops, identity
