@@ -34,6 +34,7 @@ type commands struct {
 	Config  configCommands `cmd:"" help:"Print or check the configuration."`
 	User    userCommands   `cmd:"" help:"Add, list, disable or enable accounts."`
 	Client  clientCommands `cmd:"" help:"Add, list or remove programs that ask for tokens, and replace their secrets."`
+	APIKey  apiKeyCommands `cmd:"" name:"apikey" help:"Add, list or revoke API keys, with which programs call services without asking for tokens."`
 	Keys    keysCommands   `cmd:"" help:"Rotate keys, or seal them with a new master key."`
 
 	Sessions sessionsCommands `cmd:"" help:"Move sessions between the database and Redis, or tell where they are."`

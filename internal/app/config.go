@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/federation"
 	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
@@ -47,19 +48,20 @@ type Config struct {
 	Drain         time.Duration  `yaml:"drain" doc:"How long /readyz fails before the public listener closes, so that a load balancer can turn away first. 0s on a single machine."`
 	Log           LogConfig      `yaml:"log" doc:"What is logged, on standard error."`
 
-	TLS       httpd.TLS       `yaml:"tls" doc:"TLS on the public listener, from files or from an ACME authority. Without either it speaks plain HTTP."`
-	HTTP      httpd.Config    `yaml:"http" omit:"listen,tls" doc:"The public listener."`
-	SQL       sqldb.Config    `yaml:"sql" omit:"url=database" doc:"How the database is used."`
-	Keyring   keyring.Config  `yaml:"keyring" omit:"master_key,master_key_file" doc:"Replacing and making the master key."`
-	Pubsub    pubsub.Config   `yaml:"pubsub" doc:"How nodes tell each other news at once, such as that a session has ended. Without it, and while it is interrupted, they find out within a second."`
-	Tokens    token.Config    `yaml:"tokens" doc:"Access tokens and the keys that sign them."`
-	Sessions  session.Config  `yaml:"sessions" doc:"Sessions and refresh tokens."`
-	Passwords password.Config `yaml:"passwords" doc:"How passwords are kept, and what is asked of a new one."`
-	Identity  identity.Config `yaml:"identity" doc:"Accounts, and the limits on guessing."`
-	OAuth     oidc.Config     `yaml:"oauth" doc:"Programs that ask for tokens over OAuth 2, and the endpoints that they call."`
-	Mail      mail.Config     `yaml:"mail" doc:"How mail leaves."`
-	Gateway   gateway.Config  `yaml:"gateway" doc:"Which requests go where, and what is asked of them on the way. Routes, upstreams, rates and strip_headers take effect as soon as the file has changed, without a restart."`
-	Audit     audit.Config    `yaml:"audit" doc:"The trail of who did what to which account."`
+	TLS        httpd.TLS         `yaml:"tls" doc:"TLS on the public listener, from files or from an ACME authority. Without either it speaks plain HTTP."`
+	HTTP       httpd.Config      `yaml:"http" omit:"listen,tls" doc:"The public listener."`
+	SQL        sqldb.Config      `yaml:"sql" omit:"url=database" doc:"How the database is used."`
+	Keyring    keyring.Config    `yaml:"keyring" omit:"master_key,master_key_file" doc:"Replacing and making the master key."`
+	Pubsub     pubsub.Config     `yaml:"pubsub" doc:"How nodes tell each other news at once, such as that a session has ended. Without it, and while it is interrupted, they find out within a second."`
+	Tokens     token.Config      `yaml:"tokens" doc:"Access tokens and the keys that sign them."`
+	Sessions   session.Config    `yaml:"sessions" doc:"Sessions and refresh tokens."`
+	Passwords  password.Config   `yaml:"passwords" doc:"How passwords are kept, and what is asked of a new one."`
+	Identity   identity.Config   `yaml:"identity" doc:"Accounts, and the limits on guessing."`
+	OAuth      oidc.Config       `yaml:"oauth" doc:"Programs that ask for tokens over OAuth 2, and the endpoints that they call."`
+	Federation federation.Config `yaml:"federation" doc:"With whose word people may sign in: Google, Kakao, Naver, Apple, GitHub and any other OpenID provider."`
+	Mail       mail.Config       `yaml:"mail" doc:"How mail leaves."`
+	Gateway    gateway.Config    `yaml:"gateway" doc:"Which requests go where, and what is asked of them on the way. Routes, upstreams, rates and strip_headers take effect as soon as the file has changed, without a restart."`
+	Audit      audit.Config      `yaml:"audit" doc:"The trail of who did what to which account."`
 }
 
 // LogConfig says what is logged and how.
@@ -75,7 +77,7 @@ func DefaultConfig() Config {
 		Log:  LogConfig{Level: "info", Format: "text"},
 		HTTP: httpd.DefaultConfig(), SQL: sqldb.DefaultConfig(), Keyring: keyring.DefaultConfig(),
 		Pubsub: pubsub.DefaultConfig(), Tokens: token.DefaultConfig(), Sessions: session.DefaultConfig(), Passwords: password.DefaultConfig(),
-		Identity: identity.DefaultConfig(), OAuth: oidc.DefaultConfig(), Mail: mail.DefaultConfig(), Audit: audit.DefaultConfig(),
+		Identity: identity.DefaultConfig(), OAuth: oidc.DefaultConfig(), Federation: federation.DefaultConfig(), Mail: mail.DefaultConfig(), Audit: audit.DefaultConfig(),
 		Gateway: gateway.DefaultConfig(),
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/gateway"
+	"github.com/sumunio/sumun/internal/gateway/apikeys"
 	"github.com/sumunio/sumun/internal/gateway/assertion"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/httpd"
@@ -76,17 +77,26 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 	if f.cfg.Gateway.ForwardAuth.Listen != "" {
 		built.workers = append(built.workers, worker{"forward-auth listener", e.answerProxies})
 	}
+	var err error
 	for _, u := range before {
+		if e.deps.APIKeys, err = e.holdKeys(u.keys); err != nil {
+			return nil, err
+		}
 		e.deps.Verifier, e.deps.Render = entryVerifier{u.verifier, u.entryProofs}, u.pages.Fault
 	}
 	if len(before) > 0 {
 		return built, nil
 	}
-	var err error
 	if e.remote, err = e.remoteVerifier(); err != nil {
 		return nil, err
 	}
 	e.deps.Verifier = e.remote
+	if feed := f.cfg.Gateway.Feed; feed.ClientID != "" {
+		remote := apikeys.NewRemote(e.identityAddress()+"/oauth/token", feed.ClientID, feed.ClientSecret.Reveal())
+		if e.deps.APIKeys, err = e.holdKeys(remote); err != nil {
+			return nil, err
+		}
+	}
 	built.load = func(ctx context.Context) error { return errors.Join(e.loadSecrets(ctx), e.load(ctx)) }
 	built.workers = append(built.workers, worker{"verifier", e.remote.Run})
 	return built, e.watchVerifier()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/federation"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/password"
@@ -32,12 +33,12 @@ func identityModule() module {
 		sections: func(cfg *Config) map[string]validator {
 			return map[string]validator{
 				"tokens": cfg.Tokens, "sessions": cfg.Sessions, "passwords": cfg.Passwords,
-				"identity": cfg.Identity, "oauth": cfg.OAuth, "mail": cfg.Mail, "audit": cfg.Audit,
+				"identity": cfg.Identity, "oauth": cfg.OAuth, "federation": cfg.Federation, "mail": cfg.Mail, "audit": cfg.Audit,
 			}
 		},
 		migrations: []sqldb.Migrations{
 			audit.Migrations, mail.Migrations, replay.Migrations, token.Migrations, session.Migrations, identity.Migrations,
-			oidc.Migrations,
+			oidc.Migrations, federation.Migrations,
 		},
 		build: func(f *foundation, _ []*unit) (*unit, error) {
 			s, err := newIdentity(f)
@@ -60,6 +61,7 @@ type identityServices struct {
 	pages    *web.Renderer
 	people   *identity.Service
 	clients  *oidc.Service
+	others   *federation.Service
 }
 
 func newIdentity(f *foundation) (s *identityServices, err error) {
@@ -91,7 +93,7 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	}
 	cookies := cfg.cookies()
 	if s.pages, err = web.New(web.Config{
-		Service: cfg.Service, Cookies: cookies, RequestID: httpd.RequestID,
+		Service: cfg.Service, Providers: cfg.Federation.Buttons(), Cookies: cookies, RequestID: httpd.RequestID,
 	}); err != nil {
 		return nil, err
 	}
@@ -114,6 +116,13 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 		DB: f.db, Sessions: s.sessions, People: s.people, Tokens: s.tokens, Audit: s.trail, Limiter: f.limiter, Proofs: proofs,
 		Replays: replay.Scoped(f.replays, "client"), Issuer: cfg.Issuer,
 		Clock: f.clock, Log: f.log, Metrics: f.metrics,
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.policy.Close())
+	}
+	s.others, err = federation.New(cfg.Federation, federation.Deps{
+		DB: f.db, People: s.people, Sealer: f.keyring, Replays: replay.Scoped(f.replays, "federation"), Issuer: cfg.Issuer,
+		Clock: f.clock, Log: f.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.policy.Close())
@@ -155,8 +164,9 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 	return &unit{
 		verifier:    verifier,
 		entryProofs: entryProofs,
+		keys:        ownKeys{s.clients},
 		pages:       s.pages,
-		crossOrigin: oidc.CrossOrigin(),
+		crossOrigin: append(oidc.CrossOrigin(), federation.CrossOrigin()...),
 		mount: func(mux *http.ServeMux, api huma.API) {
 			s.tokens.Mount(mux)
 			s.pages.Mount(mux)
@@ -164,6 +174,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			s.sessions.MountFeed(mux, api, func(r *http.Request) (*auth.Claims, error) { return verified(r, verifier) })
 			s.people.MountAPI(api, f.cfg.cookies())
 			s.people.MountPages(mux, s.pages, f.cfg.cookies())
+			s.others.Mount(mux, s.pages, f.cfg.cookies())
 			s.clients.Mount(mux, s.pages, f.cfg.cookies())
 		},
 		mountOps: func(mux *http.ServeMux) {

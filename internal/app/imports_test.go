@@ -20,7 +20,7 @@ const module = "github.com/sumunio/sumun/"
 // foundations know no domain. Every domain may import all of them.
 var foundations = []string{
 	"internal/fault", "internal/httpd", "internal/sqldb", "internal/redisdb", "internal/ratelimit", "internal/keyring",
-	"internal/audit", "internal/mail", "internal/pubsub", "internal/replay",
+	"internal/audit", "internal/mail", "internal/pubsub", "internal/replay", "internal/apikey",
 }
 
 // mayImport is the design: who imports whom (ARCHITECTURE.md, "Who may import whom"). A new edge is a design decision: it
@@ -40,6 +40,7 @@ func mayImport() map[string][]string {
 		"internal/ratelimit": {"internal/fault", "internal/redisdb"},
 		"internal/keyring":   {"internal/fault", "internal/sqldb"},
 		"internal/pubsub":    {"internal/fault", "internal/redisdb", "internal/keyring"}, // keyring for Secret only
+		"internal/apikey":    nil,
 		"internal/replay":    {"internal/fault", "internal/sqldb", "internal/redisdb"},
 		"internal/audit":     {"internal/fault", "internal/sqldb"},
 		"internal/mail":      {"internal/fault", "internal/sqldb", "internal/keyring"}, // keyring for Secret only
@@ -48,17 +49,22 @@ func mayImport() map[string][]string {
 		"internal/session": domain("internal/token"),
 		"internal/web":     domain(),
 		"internal/gateway": domain("internal/gateway/stage", "internal/gateway/upstream", "internal/gateway/idempotency", "internal/gateway/cache",
-			"internal/gateway/compress", "internal/gateway/assertion", "internal/gateway/oauth", "internal/gateway/websession"),
+			"internal/gateway/compress", "internal/gateway/files", "internal/gateway/waf",
+			"internal/gateway/assertion", "internal/gateway/apikeys", "internal/gateway/oauth", "internal/gateway/websession"),
+		"internal/gateway/apikeys":     {"internal/apikey", "internal/fault", "internal/ratelimit"},
 		"internal/gateway/cache":       {"internal/fault", "internal/httpd", "internal/gateway/stage"},
 		"internal/gateway/compress":    {"internal/gateway/stage"},
+		"internal/gateway/files":       {"internal/httpd", "internal/gateway/compress", "internal/gateway/stage"},
 		"internal/gateway/idempotency": {"internal/fault", "internal/redisdb", "internal/gateway/stage"},
 		"internal/gateway/assertion":   {"auth", "internal/keyring"}, // keyring for Secret only
 		"internal/gateway/oauth":       {"auth", "internal/fault"},
 		"internal/gateway/websession":  {"auth", "internal/fault", "internal/httpd", "internal/redisdb", "internal/gateway/stage"},
 		"internal/gateway/stage":       domain(),
+		"internal/gateway/waf":         {"internal/fault", "internal/gateway/stage"},
 		"internal/gateway/upstream":    {"internal/fault"},
 		"internal/identity":            domain("internal/session", "internal/token", "internal/web", "internal/identity/password"),
 		"internal/identity/password":   {"internal/fault", "internal/keyring"},
+		"internal/federation":          domain("internal/identity", "internal/web"),
 		"internal/oidc":                domain("internal/session", "internal/token", "internal/identity", "internal/web"),
 
 		// The bare hash, handler and proxy, and a database of its own.
@@ -114,7 +120,8 @@ func TestImports(t *testing.T) {
 			allowed = slices.Concat(table[path.Dir(p.name)], []string{path.Dir(p.name)})
 		case strings.HasPrefix(p.name, "internal/app"):
 			allowed = slices.Concat(foundations, []string{"auth", "internal/app/settings", "internal/token", "internal/session",
-				"internal/web", "internal/gateway", "internal/gateway/idempotency", "internal/gateway/assertion", "internal/gateway/oauth", "internal/gateway/websession", "internal/identity", "internal/identity/password", "internal/oidc"})
+				"internal/web", "internal/gateway", "internal/gateway/idempotency", "internal/gateway/assertion", "internal/gateway/apikeys", "internal/gateway/oauth", "internal/gateway/websession",
+				"internal/identity", "internal/identity/password", "internal/oidc", "internal/federation"})
 		case !listed && len(p.files(p.GoFiles)) > 0:
 			t.Errorf("%s is not in the table of imports: it needs an ADR, a line in ARCHITECTURE.md and one here", p.name)
 			continue

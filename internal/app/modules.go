@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/gateway/apikeys"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/web"
 )
@@ -38,7 +39,9 @@ type unit struct {
 	verifier *auth.Verifier                         // for operations that declare security
 	// entryProofs judges proofs for who stands before the unit and asks its verifier, too.
 	entryProofs *auth.Proofs
-	pages       *web.Renderer
+	// keys knows API keys; nil where the unit has none.
+	keys  apikeys.Exchanger
+	pages *web.Renderer
 	// crossOrigin are the patterns that other origins may call with unsafe methods.
 	crossOrigin []string
 	load        func(ctx context.Context) error // what must be in memory before traffic is served

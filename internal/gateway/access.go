@@ -10,10 +10,15 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/stage"
 )
 
-// authenticate finds out who calls, and whether they may.
-func (b *builder) authenticate(rc Route) stage.Stage {
+// authenticate finds out who calls, and whether they may. readHeader says that an API key may be in a header of its own, which nobody
+// behind gets to see.
+func (b *builder) authenticate(rc Route, readHeader bool) stage.Stage {
 	if rc.Authentication == Public {
 		return nil
+	}
+	verify := func(r *http.Request, _ *stage.Call) (*auth.Claims, error) { return b.deps.Verifier.VerifyRequest(r) }
+	if rc.APIKeys {
+		verify = func(r *http.Request, c *stage.Call) (*auth.Claims, error) { return b.verify(r, c, readHeader) }
 	}
 	return func(next stage.Handler) stage.Handler {
 		return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
@@ -22,7 +27,7 @@ func (b *builder) authenticate(rc Route) stage.Stage {
 					w.Header().Set("DPoP-Nonce", nonce)
 				}
 			}
-			claims, err := b.deps.Verifier.VerifyRequest(r)
+			claims, err := verify(r, c)
 			switch {
 			case err == nil:
 				c.Claims = claims

@@ -17,9 +17,9 @@ func (b *builder) authorization(rc Route) (authorization, error) {
 	switch {
 	case rc.sendsToken():
 		return func(r *http.Request, _ *stage.Call) ([]string, error) { return r.Header["Authorization"], nil }, nil
-	case rc.Forward == ForwardExchange:
+	case rc.Forward == ForwardExchange && !rc.Files.Enabled():
 		return b.exchange(rc)
-	case rc.Forward != ForwardAssertion:
+	case rc.Forward != ForwardAssertion || rc.Files.Enabled():
 		return func(*http.Request, *stage.Call) ([]string, error) { return nil, nil }, nil
 	case b.deps.Assertions == nil:
 		return nil, errNoAssertions

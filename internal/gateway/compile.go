@@ -9,6 +9,7 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/stage"
+	"github.com/sumunio/sumun/internal/gateway/waf"
 )
 
 // compile makes the table of a valid configuration, and its upstreams the ones that run. Sumun's own routes come first: a route of the configuration with the same
@@ -16,6 +17,7 @@ import (
 func (g *Gateway) compile(cfg Config) (*table, error) {
 	t := &table{hosts: map[string]*node{}, anywhere: &node{}, outside: newOutside(cfg.StripHeaders)}
 	b := &builder{Gateway: g, cfg: cfg}
+	g.engines.Begin()
 	var err error
 	if b.services, err = g.services.plan(b.upstreams()); err != nil {
 		return nil, err
@@ -31,6 +33,7 @@ func (g *Gateway) compile(cfg Config) (*table, error) {
 			return nil, err
 		}
 	}
+	g.engines.Commit()
 	return t, g.services.commit(b.services)
 }
 
@@ -42,6 +45,9 @@ type builder struct {
 }
 
 func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
+	if rc.APIKeys && b.deps.APIKeys == nil {
+		return errNoKeys
+	}
 	told, err := b.authorization(rc)
 	if err != nil {
 		return err
@@ -56,7 +62,11 @@ func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
 	if err != nil {
 		return err
 	}
-	rt := &route{name: rc.Name, handle: stage.Chain(forward, b.stages(rc)...), isDefault: isDefault}
+	stages, err := b.stages(rc)
+	if err != nil {
+		return err
+	}
+	rt := &route{name: rc.Name, handle: stage.Chain(forward, stages...), isDefault: isDefault}
 	if !isDefault { // Sumun's own decide by themselves, and one of them takes every path that nobody else does
 		rt.judge = stage.Chain(verdict(rc, told), b.questions(rc)...)
 	}
@@ -65,22 +75,24 @@ func (b *builder) addTo(t *table, rc Route, isDefault bool) error {
 }
 
 // stages is the order in which a request passes what its route asks for. That the path is canonical comes before all of it, or
-// the route would not be known. What is cheap to refuse is refused first; who is counted must be known before anybody is; and what
+// the route would not be known. What is cheap to refuse is refused first, and what is dear to inspect is inspected last; who is counted must be known before anybody is; and what
 // remembers answers comes last, so that nobody gets an answer whom the stages before would have refused.
-func (b *builder) stages(rc Route) []stage.Stage {
+func (b *builder) stages(rc Route) ([]stage.Stage, error) {
+	firewall, err := waf.New(rc.WAF, waf.Deps{Engines: &b.engines, Count: b.metrics.attacked, Log: b.deps.Log})
 	return []stage.Stage{
 		networks(rc),
 		b.sizes(rc),
 		timeout(rc),
 		b.session(rc),
-		b.authenticate(rc),
+		b.authenticate(rc, true),
 		b.lasting(rc),
 		b.limit(rc),
 		concurrency(rc),
+		firewall,
 		idempotency.New(rc.Idempotency, idempotency.Deps{Store: b.deps.Repeats, Log: b.deps.Log}),
 		b.keep(rc),
 		compress.New(rc.Compress),
-	}
+	}, err
 }
 
 // session turns a browser's cookie into the token that the next stage verifies.
@@ -108,9 +120,10 @@ func (b *builder) keep(rc Route) stage.Stage {
 	})
 }
 
-// questions are the stages that can be answered to a proxy, which keeps body and answer to itself. They are in the order of stages.
+// questions are the stages that can be answered to a proxy, which keeps body and answer to itself. They are in the order of stages. An API
+// key in a header of its own is not read: the proxy would pass it on.
 func (b *builder) questions(rc Route) []stage.Stage {
-	return []stage.Stage{networks(rc), b.authenticate(rc), b.limit(rc)}
+	return []stage.Stage{networks(rc), b.authenticate(rc, false), b.limit(rc)}
 }
 
 // defaultRoutes serve Sumun's own pages and API. The upstream verifies tokens by itself; here they only say who is counted.

@@ -9,8 +9,10 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/assertion"
 	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/compress"
+	"github.com/sumunio/sumun/internal/gateway/files"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
+	"github.com/sumunio/sumun/internal/gateway/waf"
 	"github.com/sumunio/sumun/internal/keyring"
 )
 
@@ -46,12 +48,14 @@ type ForwardAuth struct {
 
 // Route is what happens to the requests that it takes.
 type Route struct {
-	Name    string   `yaml:"name" doc:"What logs and metrics call it: a-z, 0-9, - and _."`
-	Hosts   []string `yaml:"hosts" doc:"Host names, such as shop.example.com or *.example.com. Empty: any."`
-	Paths   []string `yaml:"paths" doc:"Paths: /a is that path; /a/ is everything below, and /a; {id} stands for any one segment. They are written decoded, and letter by letter."`
-	Methods []string `yaml:"methods" doc:"Methods, GET meaning HEAD too. Empty: any that no other route of the same path names."`
+	Name     string   `yaml:"name" doc:"What logs and metrics call it: a-z, 0-9, - and _."`
+	Hosts    []string `yaml:"hosts" doc:"Host names, such as shop.example.com or *.example.com. Empty: any."`
+	Paths    []string `yaml:"paths" doc:"Paths: /a is that path; /a/ is everything below, and /a; {id} stands for any one segment. They are written decoded, and letter by letter."`
+	Methods  []string `yaml:"methods" doc:"Methods, GET meaning HEAD too. Empty: any that no other route of the same path names."`
+	Versions []string `yaml:"versions" doc:"Versions of an API, as the header Accept names them: 2 for application/vnd.example.v2+json and for application/json; version=2. none: requests that name none. Empty: those too."`
 
-	Upstream        string        `yaml:"upstream" doc:"The name of the upstream that answers; sumun is the identity module."`
+	Upstream        string        `yaml:"upstream" doc:"The name of the upstream that answers; sumun is the identity module. Empty: files."`
+	Files           files.Config  `yaml:"files" doc:"Files that answer instead of an upstream."`
 	Strip           string        `yaml:"strip" doc:"The beginning of the path that the upstream does not get to see, such as /shop."`
 	Forward         Forward       `yaml:"forward" doc:"What the upstream gets of the caller's credentials: assertion (who calls, signed by the gateway for this upstream alone), exchange (a token that the identity module gives for this upstream alone, RFC 8693; feed.client_id needs that grant), token (as it was sent) or none. sumun gets the token."`
 	IdentityHeaders bool          `yaml:"identity_headers" doc:"Whether the upstream is told in headers who calls: X-Sumun-Subject, -Client, -Session, -Scope, -Roles."`
@@ -60,6 +64,7 @@ type Route struct {
 
 	Authentication Authentication `yaml:"authentication" doc:"public: nobody looks at tokens; optional: a token that is sent must be valid; required; upstream: the upstream decides, a valid token only says who is counted."`
 	Session        Session        `yaml:"session" doc:"cookie: the gateway keeps tokens for browser applications, which get a cookie for a sign-in at a route to sumun. Empty: callers bring tokens."`
+	APIKeys        bool           `yaml:"api_keys" doc:"Whether callers may show an API key instead of a token, as Authorization: Bearer or X-API-Key. What is asked of tokens is asked of keys."`
 	Scopes         []string       `yaml:"scopes" doc:"Scopes that the token must have, all of them."`
 	Roles          []string       `yaml:"roles" doc:"Roles, one of which the caller must have."`
 	Critical       bool           `yaml:"critical" doc:"Whether requests are refused while it is not known for certain what has been revoked (staleness)."`
@@ -73,6 +78,7 @@ type Route struct {
 	Limits         []Limit        `yaml:"limits" doc:"How often one caller may come. Empty: gateway.rate."`
 	Unlimited      bool           `yaml:"unlimited" doc:"Whether there is no limit, not even gateway.rate."`
 
+	WAF         waf.Config         `yaml:"waf" doc:"Requests that look like attacks (Coraza, OWASP core rule set). One takes some milliseconds of a processor."`
 	Cache       cache.Config       `yaml:"cache" doc:"Answers that are kept and given again."`
 	Compress    compress.Config    `yaml:"compress" doc:"Answers that are made smaller."`
 	Idempotency idempotency.Config `yaml:"idempotency" doc:"Requests that a caller may repeat without them happening twice."`
@@ -81,6 +87,7 @@ type Route struct {
 // SetDefaults prepares a route to be read.
 func (r *Route) SetDefaults() {
 	r.Authentication, r.Forward, r.SecurityHeaders = Required, ForwardAssertion, true
+	r.Files, r.WAF = files.DefaultConfig(), waf.DefaultConfig()
 	r.Cache, r.Compress, r.Idempotency = cache.DefaultConfig(), compress.DefaultConfig(), idempotency.DefaultConfig()
 }
 
@@ -90,6 +97,14 @@ func (r Route) hosts() []string {
 		return []string{""}
 	}
 	return r.Hosts
+}
+
+// versions are those of the route.
+func (r Route) versions() []string {
+	if len(r.Versions) == 0 {
+		return []string{unversioned}
+	}
+	return r.Versions
 }
 
 // Limit bounds how often one caller may come.

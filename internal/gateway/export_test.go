@@ -16,8 +16,21 @@ func Finder(c Config) (func(path string) string, error) {
 	}
 	return func(path string) string {
 		if rt, _ := t.find("", "GET", path); rt != nil {
-			return rt.name
+			return rt.plain.name
 		}
 		return ""
 	}, nil
+}
+
+// PickVersion tells which version a client gets of those on offer, "none" for none, "" for a refusal, and what the service is told of Accept.
+func PickVersion(accept []string, offers ...string) (version string, kept []string) {
+	v := &variants{}
+	for _, offer := range offers {
+		v.add([]string{offer}, &route{name: offer})
+	}
+	rt, kept := v.pick(accept)
+	if rt == nil {
+		return "", kept
+	}
+	return rt.name, kept
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sumunio/sumun/internal/gateway/files"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/httpd"
@@ -13,6 +14,9 @@ import (
 
 // forward returns what comes after all stages: the upstream of a route.
 func (b *builder) forward(rc Route, told authorization) (stage.Handler, error) {
+	if rc.Files.Enabled() {
+		return serveFiles(rc)
+	}
 	if rc.Upstream == Identity && b.deps.Identity != nil {
 		return b.inProcess(), nil
 	}
@@ -59,6 +63,18 @@ func (b *builder) forward(rc Route, told authorization) (stage.Handler, error) {
 			o.Key = to.cfg.key(r, c)
 		}
 		return to.pool.Forward(w, r, o)
+	}, nil
+}
+
+// serveFiles answers with files.
+func serveFiles(rc Route) (stage.Handler, error) {
+	serve, err := files.New(rc.Files, files.Route{Strip: rc.Strip, Private: rc.Authentication != Public})
+	if err != nil || !rc.SecurityHeaders {
+		return serve, err
+	}
+	return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
+		secure(w.Header(), httpd.Secure(r.Context()))
+		return serve(w, r, c)
 	}, nil
 }
 

@@ -29,12 +29,14 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway/apikeys"
 	"github.com/sumunio/sumun/internal/gateway/assertion"
 	"github.com/sumunio/sumun/internal/gateway/cache"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
 	"github.com/sumunio/sumun/internal/gateway/oauth"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
+	"github.com/sumunio/sumun/internal/gateway/waf"
 	"github.com/sumunio/sumun/internal/gateway/websession"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
@@ -49,6 +51,7 @@ var (
 	ErrHeader         = fault.New(fault.Malformed, "gateway.header", "The request has a header that is not let in from outside.")
 	ErrNotProxy       = fault.New(fault.Forbidden, "gateway.not_proxy", "Only this installation's proxies may ask here.")
 	ErrQuestion       = fault.New(fault.Malformed, "gateway.question", "The proxy does not say which request this is about.")
+	ErrVersion        = fault.New(fault.NotAcceptable, "gateway.version", "None of the versions that the header Accept names is here.")
 	ErrHeaderTooLarge = fault.New(fault.HeaderTooLarge, "gateway.header_too_large", "The header of the request is too large.")
 )
 
@@ -72,6 +75,8 @@ type Deps struct {
 	Limiter ratelimit.Limiter
 	// Repeats remembers what was asked under which key. Nil: this process alone does.
 	Repeats idempotency.Store
+	// APIKeys are the tokens of callers who show a key. Nil: no route may have api_keys.
+	APIKeys *apikeys.Keys
 	// Assertions are what services are told of callers. Nil: no route may ask for them.
 	Assertions *assertion.Signer
 	// OAuth asks the identity module about tokens. Nil: no route may have that done.
@@ -98,6 +103,7 @@ type Gateway struct {
 	metrics  *metrics
 	services services
 	cache    *cache.Store
+	engines  waf.Engines // for who holds loading
 	table    atomic.Pointer[table]
 	loading  sync.Mutex
 }
@@ -158,13 +164,24 @@ func (g *Gateway) locate(w http.ResponseWriter, r *http.Request, t *table) (*rou
 	if err != nil {
 		return nil, nil, err
 	}
-	rt, allow := t.find(r.Host, r.Method, path)
-	if rt == nil || !passable(r.Method) {
-		if allow == "" && rt == nil {
+	found, allow := t.find(r.Host, r.Method, path)
+	if found == nil || !passable(r.Method) {
+		if allow == "" && found == nil {
 			return nil, nil, httpd.ErrNotFound
 		}
 		w.Header().Set("Allow", allow)
 		return nil, nil, httpd.ErrMethodNotAllowed
+	}
+	rt := found.plain
+	if found.versions != nil {
+		w.Header().Add("Vary", "Accept")
+		var kept []string
+		if rt, kept = found.pick(r.Header["Accept"]); rt == nil {
+			return nil, nil, ErrVersion
+		}
+		if kept != nil {
+			r.Header["Accept"] = kept
+		}
 	}
 	ctx := r.Context()
 	httpd.SetRoute(ctx, rt.name)
@@ -196,6 +213,9 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // Run does what has to be done beside requests, such as checking the health of services, until ctx ends. It returns nil.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.cache.Wait()
+	if g.deps.APIKeys != nil {
+		defer g.deps.APIKeys.Wait()
+	}
 	g.services.run(ctx)
 	return nil
 }

@@ -114,9 +114,13 @@ func (g *Gateway) judge(w http.ResponseWriter, r *http.Request, q question) erro
 			return ErrHeader // the proxy would pass it on, and nobody here can take it away
 		}
 	}
+	accepted := r.Header["Accept"]
 	rt, c, err := g.locate(w, r, t)
 	if err != nil {
 		return err
+	}
+	if !slices.Equal(r.Header["Accept"], accepted) {
+		return ErrHeader // it names versions of other routes, and the service would see them
 	}
 	if rt.judge == nil {
 		return httpd.ErrNotFound

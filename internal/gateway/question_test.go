@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sumunio/sumun/internal/gateway"
+	"github.com/sumunio/sumun/internal/gateway/apikeys"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/ratelimit"
 )
@@ -28,6 +29,12 @@ func proxied(name, path string) gateway.Route {
 // questions is a gateway as proxies see it.
 func questions(t testing.TB, all ...gateway.Route) http.Handler {
 	t.Helper()
+	return questionsWith(t, nil, all...)
+}
+
+// questionsWith is questions of a gateway that holds the tokens of API keys.
+func questionsWith(t testing.TB, keys *apikeys.Keys, all ...gateway.Route) http.Handler {
+	t.Helper()
 	cfg, server := gateway.DefaultConfig(), httpd.DefaultConfig()
 	elsewhere := newUpstream("elsewhere")
 	elsewhere.Elsewhere = true
@@ -35,7 +42,7 @@ func questions(t testing.TB, all ...gateway.Route) http.Handler {
 	server.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	log, metrics := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	g, err := gateway.New(cfg, gateway.Deps{
-		Verifier: callers, MaxBody: 1 << 20, Log: log, Metrics: metrics, Identity: http.NotFoundHandler(),
+		Verifier: callers, MaxBody: 1 << 20, Log: log, Metrics: metrics, Identity: http.NotFoundHandler(), APIKeys: keys,
 		Limiter: ratelimit.NewMemory(func() time.Time { return time.Unix(1e9, 0) }),
 	})
 	if err != nil {

@@ -25,9 +25,9 @@ type suffix struct {
 // methods are the routes of one pattern. A path belongs to the most specific pattern; a method that it does not list is refused,
 // and not looked for in less specific ones.
 type methods struct {
-	named map[string]*route
-	rest  *route // for every other method; nil where there is none
-	allow string // for the header of that name
+	named map[string]*variants
+	rest  *variants // for every other method; nil where there is none
+	allow string    // for the header of that name
 
 	isDefault bool
 }
@@ -42,18 +42,19 @@ type route struct {
 	isDefault bool
 }
 
-// find returns the route of a request, or ErrNotFound or ErrMethodNotAllowed of package httpd with the methods there are.
-func (t *table) find(host, method, path string) (found *route, allow string) {
+// find returns the routes of a request, one for each version. Where there is none, allow says which methods there are; "" where there
+// is nothing at all.
+func (t *table) find(host, method, path string) (found *variants, allow string) {
 	m := t.methods(host, path)
 	if m == nil {
 		return nil, ""
 	}
-	if rt := m.named[method]; rt != nil {
-		return rt, ""
+	if v := m.named[method]; v != nil {
+		return v, ""
 	}
 	if method == http.MethodHead {
-		if rt := m.named[http.MethodGet]; rt != nil {
-			return rt, ""
+		if v := m.named[http.MethodGet]; v != nil {
+			return v, ""
 		}
 	}
 	return m.rest, m.allow
@@ -122,19 +123,25 @@ func (t *table) add(cfg Route, rt *route) {
 				m = &n.subtree
 			}
 			if *m == nil || (*m).isDefault && !rt.isDefault {
-				*m = &methods{named: map[string]*route{}, isDefault: rt.isDefault}
+				*m = &methods{named: map[string]*variants{}, isDefault: rt.isDefault}
 			}
-			(*m).add(cfg.Methods, rt)
+			(*m).add(cfg, rt)
 		}
 	}
 }
 
-func (m *methods) add(names []string, rt *route) {
-	if len(names) == 0 {
-		m.rest = rt
+func (m *methods) add(cfg Route, rt *route) {
+	if len(cfg.Methods) == 0 {
+		if m.rest == nil {
+			m.rest = &variants{}
+		}
+		m.rest.add(cfg.Versions, rt)
 	}
-	for _, name := range names {
-		m.named[name] = rt
+	for _, name := range cfg.Methods {
+		if m.named[name] == nil {
+			m.named[name] = &variants{}
+		}
+		m.named[name].add(cfg.Versions, rt)
 	}
 	var all []string
 	for name := range m.named {

@@ -19,14 +19,14 @@ func (c Config) Validate() error {
 	for i, r := range c.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
 		errs = append(errs, checkName(key, r.Name, names), checkOwnName(key, r.Name), r.check(key), r.checkPolicies(key))
-		if r.Upstream != Identity && !c.has(r.Upstream) {
-			errs = append(errs, fmt.Errorf("%s.upstream: there is no upstream %q; add it to gateway.upstreams, or use sumun", key, r.Upstream))
+		if !r.Files.Enabled() && r.Upstream != Identity && !c.has(r.Upstream) {
+			errs = append(errs, fmt.Errorf("%s.upstream: there is no upstream %q; add it to gateway.upstreams, use sumun, or give files", key, r.Upstream))
 		}
 		if r.Session == SessionCookie && c.isElsewhere(r.Upstream) {
 			errs = append(errs, fmt.Errorf("%s.session: requests to %q do not pass here, so the service would get the cookie; leave it out", key, r.Upstream))
 		}
 		if r.handlesAnswers() && c.isElsewhere(r.Upstream) {
-			errs = append(errs, fmt.Errorf("%s.upstream: answers of %q do not pass here, so cache, compress and idempotency do nothing; leave them out", key, r.Upstream))
+			errs = append(errs, fmt.Errorf("%s.upstream: bodies and answers of %q do not pass here, so waf, cache, compress and idempotency do nothing; leave them out", key, r.Upstream))
 		}
 	}
 	errs = append(errs, c.checkAmbiguity())
@@ -178,6 +178,12 @@ func (r Route) check(key string) error {
 	if r.Session == SessionCookie && r.Authentication == Public && r.Upstream != Identity {
 		fail("session", "cookie gives tokens that nobody looks at where authentication is public; use required or optional")
 	}
+	if r.APIKeys && r.Authentication != Required && r.Authentication != Optional {
+		fail("api_keys", "nobody looks at keys where authentication is %s; use required or optional, or leave it out", r.Authentication)
+	}
+	if r.APIKeys && (r.Introspect || r.Forward == ForwardExchange || r.Session == SessionCookie) {
+		fail("api_keys", "is set beside introspect, forward: exchange or session: cookie, which are about tokens that callers have; give keys a route of their own")
+	}
 	for _, scope := range r.Scopes {
 		if scope == "" || strings.ContainsAny(scope, " \"\\") {
 			fail("scopes", "%q is no scope; write one word an entry", scope)
@@ -204,9 +210,9 @@ func (r Route) check(key string) error {
 	return errors.Join(errs...)
 }
 
-// handlesAnswers reports whether a route does something with what its upstream answers.
+// handlesAnswers reports whether a route does something with bodies of requests, or with what its upstream answers.
 func (r Route) handlesAnswers() bool {
-	return r.Cache.Enabled || r.Compress.Enabled || r.Idempotency.Enabled()
+	return r.WAF.Enabled() || r.Cache.Enabled || r.Compress.Enabled || r.Idempotency.Enabled()
 }
 
 // checkPolicies finds what is wrong with what a route does beside passing on.
@@ -215,7 +221,7 @@ func (r Route) checkPolicies(key string) error {
 	fail := func(field, format string, values ...any) {
 		errs = append(errs, fmt.Errorf(key+"."+field+": "+format, values...))
 	}
-	errs = append(errs, within(key+".cache", r.Cache.Validate()))
+	errs = append(errs, r.checkFiles(key), within(key+".waf", r.WAF.Validate()), within(key+".cache", r.Cache.Validate()))
 	if r.Cache.Enabled && r.Upstream == Identity {
 		fail("cache", "is enabled for %s, whose answers are each person's own; leave it out", Identity)
 	}
@@ -230,6 +236,25 @@ func (r Route) checkPolicies(key string) error {
 	errs = append(errs, within(key+".idempotency", r.Idempotency.Validate()))
 	if r.Idempotency.Enabled() && r.Authentication != Required {
 		fail("idempotency", "keys belong to callers, and authentication %s lets in who has no name; use required", r.Authentication)
+	}
+	return errors.Join(errs...)
+}
+
+// checkFiles finds what is wrong with a route that files answer.
+func (r Route) checkFiles(key string) error {
+	if !r.Files.Enabled() {
+		return nil
+	}
+	errs := []error{within(key+".files", r.Files.Validate())}
+	fail := func(field, text string) { errs = append(errs, fmt.Errorf("%s.%s: %s", key, field, text)) }
+	if r.Upstream != "" {
+		fail("upstream", "is set beside files; keep one of the two")
+	}
+	if r.IdentityHeaders {
+		fail("identity_headers", "there is no service to tell who calls; leave it out")
+	}
+	if r.Cache.Enabled || r.Idempotency.Enabled() {
+		fail("files", "are at hand and change nothing, so cache and idempotency do nothing; leave them out")
 	}
 	return errors.Join(errs...)
 }
@@ -265,6 +290,11 @@ func (r Route) checkMatch(key string) error {
 			fail("methods", "%q is not passed on; write it in capitals, like GET", method)
 		}
 	}
+	for i, version := range r.Versions {
+		if !isVersion(version) || slices.Contains(r.Versions[:i], version) {
+			fail("versions", "%q is no version, or there twice; write it like 2 or 2024-05-01, without a v", version)
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -277,7 +307,7 @@ func (c Config) checkAmbiguity() error {
 		for j, b := range c.Routes[:i] {
 			if path := crossingPath(a, b); path != "" {
 				errs = append(errs, fmt.Errorf("routes[%d].paths: %s of %q and routes[%d], %q, can take the same request; "+
-					"make one of them more specific, or name different methods", i, path, a.Name, j, b.Name))
+					"make one of them more specific, or name different methods or versions", i, path, a.Name, j, b.Name))
 			}
 		}
 	}
@@ -300,7 +330,7 @@ func crossingPath(a, b Route) string {
 			case crossing:
 				return path
 			case equal:
-				if shareMethod(a, b) {
+				if shareMethod(a, b) && shareVersion(a, b) {
 					return path
 				}
 			}
@@ -319,4 +349,9 @@ func shareMethod(a, b Route) bool {
 		return len(a.Methods) == len(b.Methods)
 	}
 	return slices.ContainsFunc(a.Methods, func(m string) bool { return slices.Contains(b.Methods, m) })
+}
+
+// shareVersion reports whether a request can name a version that both routes take.
+func shareVersion(a, b Route) bool {
+	return slices.ContainsFunc(a.versions(), func(v string) bool { return slices.Contains(b.versions(), v) })
 }

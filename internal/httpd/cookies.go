@@ -25,6 +25,12 @@ func (c Cookies) Device() string { return c.prefixed("__Host-", "sumun_device") 
 // Gateway returns the name of the cookie behind which the gateway keeps tokens.
 func (c Cookies) Gateway() string { return c.prefixed("__Host-", "sumun_gateway") }
 
+// Flow returns the name of the cookie that binds a sign-in with another service to the browser that began it.
+func (c Cookies) Flow() string { return c.prefixed("__Host-", "sumun_flow") }
+
+// Proved returns the name of the cookie with an identity that another service has proved and that opens no account yet.
+func (c Cookies) Proved() string { return c.prefixed("__Host-", "sumun_proved") }
+
 // Lang returns the name of the cookie with the chosen language.
 func (c Cookies) Lang() string { return "sumun_lang" }
 
@@ -46,6 +52,16 @@ func (c Cookies) DeviceCookie(value string, lifetime time.Duration) *http.Cookie
 // GatewayCookie goes with every request to us, also the first after following a link from elsewhere.
 func (c Cookies) GatewayCookie(value string, lifetime time.Duration) *http.Cookie {
 	return c.cookie(c.Gateway(), value, "/", http.SameSiteLaxMode, lifetime)
+}
+
+// FlowCookie goes with every request to us, also the one with which a person comes back from another service.
+func (c Cookies) FlowCookie(value string, lifetime time.Duration) *http.Cookie {
+	return c.cookie(c.Flow(), value, "/", http.SameSiteLaxMode, lifetime)
+}
+
+// ProvedCookie goes with every request to us, also the first after following a link in a mail.
+func (c Cookies) ProvedCookie(value string, lifetime time.Duration) *http.Cookie {
+	return c.cookie(c.Proved(), value, "/", http.SameSiteLaxMode, lifetime)
 }
 
 // LangCookie goes with every request to us.

@@ -96,13 +96,16 @@ func valueOr(p *string, otherwise string) string {
 // lastPasswords is how many passwords, the current one included, may not be used again.
 const lastPasswords = 5
 
-// ChangePassword needs a recent sign-in and the current password. Every other session of the account ends, mailed links die and
+// ChangePassword needs a recent sign-in and the current password, where there is one. Every other session of the account ends, mailed links die and
 // devices are forgotten; the session that proved both goes on.
 func (s *Service) ChangePassword(ctx context.Context, c Caller, current, next string) error {
 	if err := c.recent(s.deps.Clock(), s.cfg.RecentSignIn); err != nil {
 		return err
 	}
-	a, err := s.proveCaller(ctx, c, current, ErrCurrentPassword)
+	a, err := s.Account(ctx, c.Account)
+	if err == nil && a.HasPassword() {
+		a, err = s.proveCaller(ctx, c, current, ErrCurrentPassword)
+	}
 	if err != nil {
 		return err
 	}
@@ -172,7 +175,10 @@ func (s *Service) refuseReuse(ctx context.Context, a Account, next string) error
 	if err != nil {
 		return err
 	}
-	reused, err := s.deps.Hasher.MatchesAny(ctx, append(old, a.passwordHash), next)
+	if a.HasPassword() {
+		old = append(old, a.passwordHash)
+	}
+	reused, err := s.deps.Hasher.MatchesAny(ctx, old, next)
 	if err == nil && reused {
 		err = ErrPasswordReused
 	}
@@ -190,8 +196,10 @@ func (s *Service) storePassword(ctx context.Context, tx sqldb.Tx, r replacement,
 	if done, err := changed(res); err != nil || !done {
 		return errors.Join(err, r.moved)
 	}
-	if _, err := tx.ExecContext(ctx, rememberPassword, a.ID, a.passwordHash, now); err != nil {
-		return err
+	if a.HasPassword() {
+		if _, err := tx.ExecContext(ctx, rememberPassword, a.ID, a.passwordHash, now); err != nil {
+			return err
+		}
 	}
 	if _, err := tx.ExecContext(ctx, trimPasswords, a.ID, lastPasswords-1); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func (s Letters) composeSignUp(ctx context.Context, l mail.Letter) (*mail.Messag
 		return nil, err
 	}
 	link, err := s.link(ctx, confirmation{purpose: purposeSignUp, email: addr.Spec, emailKey: addr.Key},
-		pathConfirmSignUp, s.cfg.ConfirmationLifetime)
+		cmp.Or(l.Data["page"], pathConfirmSignUp), s.cfg.ConfirmationLifetime)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +183,7 @@ func (s Letters) composeNotice(ctx context.Context, l mail.Letter) (*mail.Messag
 	}
 	data := web.MailData{
 		Name: a.Name, Link: s.deps.Issuer + pathSessions, RecoverLink: s.deps.Issuer + pathRecover,
-		Device: l.Data["device"], Address: l.Data["from"], Time: l.CreatedAt,
+		Device: l.Data["device"], Way: l.Data["way"], Address: l.Data["from"], Time: l.CreatedAt,
 	}
 	if until, err := time.Parse(time.RFC3339, l.Data["until"]); err == nil {
 		data.Until = until

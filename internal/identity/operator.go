@@ -12,7 +12,7 @@ import (
 
 // AddAccount makes an account on an operator's word. Faults are those of sign-up, and ErrEmailTaken.
 func (s *Service) AddAccount(ctx context.Context, n NewAccount) (Account, error) {
-	return s.create(ctx, n, audit.Operator, audit.Origin{}, func(context.Context, sqldb.Tx, time.Time) error { return nil })
+	return s.create(ctx, n, audit.Operator, audit.Origin{}, nothingMore)
 }
 
 // Accounts lists accounts in the order they were made, from the one after the given id; limit rows at most.

@@ -34,7 +34,7 @@ func (p pages) account(w http.ResponseWriter, r *http.Request, v visitor) error 
 	}
 	a := v.account
 	return p.show(w, r, web.Account{Name: a.Name, UserName: a.UserName, Email: a.Email, PendingEmail: pending, Locale: a.Locale,
-		CreatedAt: a.CreatedAt, PasswordChangedAt: a.PasswordChangedAt,
+		CreatedAt: a.CreatedAt, PasswordChangedAt: a.PasswordChangedAt, NoPassword: !a.HasPassword(),
 		Notice: notice(r, "profile_saved", "password_changed", "address_changed")})
 }
 
@@ -63,7 +63,7 @@ func (p pages) profile(w http.ResponseWriter, r *http.Request, v visitor) error 
 }
 
 func (p pages) passwordForm(w http.ResponseWriter, r *http.Request, v visitor) error {
-	return p.show(w, r, web.ChangePassword{Email: v.account.Email, AskCurrent: true, Rules: p.rules()})
+	return p.show(w, r, web.ChangePassword{Email: v.account.Email, AskCurrent: v.account.HasPassword(), Rules: p.rules()})
 }
 
 func (p pages) password(w http.ResponseWriter, r *http.Request, v visitor) error {
@@ -74,7 +74,7 @@ func (p pages) password(w http.ResponseWriter, r *http.Request, v visitor) error
 	err = p.ChangePassword(r.Context(), p.caller(r, v), f.Get("current_password"), f.Get("new_password"))
 	if err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
-			return web.ChangePassword{Form: form, Email: v.account.Email, AskCurrent: true, Rules: p.rules()}
+			return web.ChangePassword{Form: form, Email: v.account.Email, AskCurrent: v.account.HasPassword(), Rules: p.rules()}
 		})
 	}
 	return see(w, r, pathAccount, url.Values{"notice": {"password_changed"}})
@@ -121,7 +121,7 @@ func (p pages) confirmAddress(w http.ResponseWriter, r *http.Request, v visitor)
 }
 
 func (p pages) reauthenticateForm(w http.ResponseWriter, r *http.Request, v visitor) error {
-	return p.show(w, r, web.Reauthenticate{Email: v.account.Email, ReturnTo: r.URL.Query().Get("return_to")})
+	return p.show(w, r, web.Reauthenticate{Email: v.account.Email, NoPassword: !v.account.HasPassword(), ReturnTo: r.URL.Query().Get("return_to")})
 }
 
 func (p pages) reauthenticate(w http.ResponseWriter, r *http.Request, v visitor) error {
@@ -132,7 +132,7 @@ func (p pages) reauthenticate(w http.ResponseWriter, r *http.Request, v visitor)
 	cookie, err := p.Reauthenticate(r.Context(), p.caller(r, v), f.Get("current_password"))
 	if err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
-			return web.Reauthenticate{Form: form, Email: v.account.Email, ReturnTo: f.Get("return_to")}
+			return web.Reauthenticate{Form: form, Email: v.account.Email, NoPassword: !v.account.HasPassword(), ReturnTo: f.Get("return_to")}
 		})
 	}
 	p.remember(w, cookie)

@@ -76,10 +76,8 @@ func (p pages) signIn(w http.ResponseWriter, r *http.Request, v *visitor) error 
 	if err != nil {
 		return err
 	}
-	in := SignIn{Identifier: f.Get("identifier"), Password: f.Get("password"), Browser: true, Origin: origin(r.Context())}
-	if c, err := r.Cookie(p.cookies.Device()); err == nil {
-		in.DeviceToken = c.Value
-	}
+	in := SignIn{Identifier: f.Get("identifier"), Password: f.Get("password"), Browser: true, Origin: origin(r.Context()),
+		DeviceToken: DeviceToken(r, p.cookies)}
 	if v != nil {
 		in.Replaces = v.session
 	}
@@ -89,8 +87,7 @@ func (p pages) signIn(w http.ResponseWriter, r *http.Request, v *visitor) error 
 			return web.SignIn{Form: form, Identifier: in.Identifier, ReturnTo: f.Get("return_to")}
 		})
 	}
-	p.remember(w, signed.Cookie)
-	http.SetCookie(w, p.cookies.DeviceCookie(signed.DeviceToken, p.cfg.DeviceLifetime))
+	p.Remember(w, p.cookies, signed)
 	return see(w, r, returnTo(f.Get("return_to")), nil)
 }
 

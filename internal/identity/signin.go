@@ -97,14 +97,19 @@ func (s *Service) admit(ctx context.Context, e entry, mismatch func()) (SignedIn
 	if err != nil {
 		return SignedIn{}, err
 	}
-	if e.account.Status != Active {
-		return SignedIn{}, ErrDisabled
-	}
-	if err := s.allow(ctx, allowance{"sign_ins", e.account.ID, s.cfg.Requests.SignInsPerAccount}); err != nil {
+	if err := s.welcome(ctx, e.account); err != nil {
 		return SignedIn{}, err
 	}
 	e.newHash = newHash
 	return s.enter(ctx, e)
+}
+
+// welcome says whether an account may be entered by somebody who has proved to be its owner.
+func (s *Service) welcome(ctx context.Context, a Account) error {
+	if a.Status != Active {
+		return ErrDisabled
+	}
+	return s.allow(ctx, allowance{"sign_ins", a.ID, s.cfg.Requests.SignInsPerAccount})
 }
 
 // candidate looks up the account that an identifier names and whether it knows the device. An account that does not
@@ -115,8 +120,13 @@ func (s *Service) candidate(ctx context.Context, id identifier, deviceToken stri
 	if err != nil && !errors.Is(err, sqldb.ErrNotFound) {
 		return Account{}, false, err
 	}
-	n, err := sqldb.One(ctx, q, scanCount, knownDevice, a.ID, secretHash(deviceToken), sqldb.Micros(s.deps.Clock()))
-	return a, n > 0, err
+	known, err := s.knowsDevice(ctx, a, deviceToken)
+	return a, known, err
+}
+
+func (s *Service) knowsDevice(ctx context.Context, a Account, deviceToken string) (bool, error) {
+	n, err := sqldb.One(ctx, s.deps.DB.Reader(), scanCount, knownDevice, a.ID, secretHash(deviceToken), sqldb.Micros(s.deps.Clock()))
+	return n > 0, err
 }
 
 // takeAttempt counts the attempt on the account before it is made. A device that the account knows has a share of its own and
@@ -179,7 +189,7 @@ const countTimeout = 2 * time.Second
 
 // prove checks the password, and answers a new hash if the stored one is weaker than today's.
 func (s *Service) prove(ctx context.Context, a Account, pw string, mismatch func()) (newHash string, err error) {
-	if a.ID == "" {
+	if !a.HasPassword() { // or no account at all
 		if err := s.deps.Hasher.VerifyNothing(ctx, pw, mismatch); err != nil {
 			return "", err
 		}
@@ -209,6 +219,10 @@ type entry struct {
 	account     Account
 	knownDevice bool
 	newHash     string // "": the stored one is good enough
+	// Where somebody else proved the person, instead of a password:
+	way    string
+	amr    []string
+	permit func(context.Context, sqldb.Tx) error
 }
 
 func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
@@ -225,6 +239,11 @@ func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
 		if err := s.markSignIn(ctx, tx, e); err != nil {
 			return err
 		}
+		if e.permit != nil {
+			if err := e.permit(ctx, tx); err != nil {
+				return err
+			}
+		}
 		if err := s.rememberDevice(ctx, tx, e, out.DeviceToken, news); err != nil {
 			return err
 		}
@@ -235,9 +254,12 @@ func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
 		if out.Account, err = loadAccount(ctx, tx, e.account.ID); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, e.account.ID, "session.started", e.in.Origin,
-			map[string]string{"session": starting.Session.ID, "new_device": strconv.FormatBool(!e.knownDevice),
-				"bound": strconv.FormatBool(starting.Bound())})
+		detail := map[string]string{"session": starting.Session.ID, "new_device": strconv.FormatBool(!e.knownDevice),
+			"bound": strconv.FormatBool(starting.Bound())}
+		if e.way != "" {
+			detail["way"] = e.way
+		}
+		return s.record(ctx, tx, e.account.ID, "session.started", e.in.Origin, detail)
 	})
 	if err != nil {
 		return SignedIn{}, err
@@ -280,6 +302,9 @@ func (s *Service) markSignIn(ctx context.Context, tx sqldb.Tx, e entry) error {
 		if _, err := tx.ExecContext(ctx, upgradePassword, e.newHash, a.ID, a.passwordHash); err != nil {
 			return err
 		}
+	}
+	if e.way != "" {
+		return nil // who came in another way has not shown that the guesses at the password were their own
 	}
 	return s.attempts.empty(ctx, tx, attemptKeys(a, e.in.DeviceToken)...)
 }
@@ -335,9 +360,13 @@ const passwordACR = "1"
 func passwordAMR() []string { return []string{"pwd"} }
 
 func (s *Service) newSession(e entry) session.Start {
+	amr := e.amr
+	if e.way == "" {
+		amr = passwordAMR()
+	}
 	return session.Start{
 		Subject: e.account.ID, Page: e.in.Browser, ClientID: session.FirstParty, Roles: e.account.Roles,
-		ACR: passwordACR, AMR: passwordAMR(), AuthTime: s.deps.Clock(), Device: device(e.in.Origin),
+		ACR: passwordACR, AMR: amr, AuthTime: s.deps.Clock(), Device: device(e.in.Origin),
 		Thumbprint: e.in.Thumbprint,
 	}
 }
@@ -348,16 +377,23 @@ func device(from audit.Origin) session.Device {
 
 // Reauthenticate proves the password again in a page session and answers the session's new cookie.
 func (s *Service) Reauthenticate(ctx context.Context, c Caller, pw string) (cookie string, err error) {
-	a, err := s.proveCaller(ctx, c, pw, ErrCredentials)
-	if err != nil {
+	if _, err := s.proveCaller(ctx, c, pw, ErrCredentials); err != nil {
 		return "", err
+	}
+	return s.reauthenticated(ctx, c, "")
+}
+
+func (s *Service) reauthenticated(ctx context.Context, c Caller, way string) (cookie string, err error) {
+	detail := map[string]string{"session": c.Session}
+	if way != "" {
+		detail["way"] = way
 	}
 	var commit func(context.Context) (string, error)
 	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		if commit, err = s.deps.Sessions.Reauthenticated(ctx, tx, a.ID, c.Session); err != nil {
+		if commit, err = s.deps.Sessions.Reauthenticated(ctx, tx, c.Account, c.Session); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, a.ID, "session.reauthenticated", c.Origin, map[string]string{"session": c.Session})
+		return s.record(ctx, tx, c.Account, "session.reauthenticated", c.Origin, detail)
 	})
 	if err != nil {
 		return "", err

@@ -120,6 +120,7 @@ const (
 	// hash of it, and is active.
 	markSignIn = `UPDATE accounts SET last_sign_in_at = $1
 		WHERE id = $2 AND password_changed_at = $3 AND status = 'active'`
+	holdAccount   = `UPDATE accounts SET updated_at = $1 WHERE id = $2 AND status = 'active'`
 	deleteAccount = `DELETE FROM accounts WHERE id = $1 AND (CAST($2 AS BIGINT) = 0 OR version = $2)`
 	countAdmins   = `SELECT COUNT(*) FROM accounts WHERE roles <> '' AND ' ' || roles || ' ' LIKE '% admin %'`
 )

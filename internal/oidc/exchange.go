@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -15,6 +16,10 @@ const (
 
 	typeAccessToken = "urn:ietf:params:oauth:token-type:access_token"
 	typeJWT         = "urn:ietf:params:oauth:token-type:jwt"
+	typeAPIKey      = "urn:sumun:token-type:api_key"
+
+	// KeyScope lets a client, a gateway, exchange API keys that are shown to it.
+	KeyScope = "apikeys:exchange"
 )
 
 // exchangeToken gives a service a token for another one, in the name of the person or client whose token it was called with: for the
@@ -23,6 +28,9 @@ const (
 func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, error) {
 	if c.client.Public() {
 		return tokenAnswer{}, ErrUnauthorizedClient
+	}
+	if c.param("subject_token_type") == typeAPIKey {
+		return s.exchangeKey(ctx, c)
 	}
 	switch {
 	case c.param("subject_token") == "" || !slices.Contains([]string{typeAccessToken, typeJWT}, c.param("subject_token_type")):
@@ -60,6 +68,31 @@ func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, erro
 		return tokenAnswer{}, err
 	}
 	answer := clientAnswer(access, scope, c.thumbprint)
+	answer.IssuedType = typeAccessToken
+	return answer, nil
+}
+
+// exchangeKey gives a gateway the token of whoever has shown it an API key. The key decides about scope and audience.
+func (s *Service) exchangeKey(ctx context.Context, c *call) (tokenAnswer, error) {
+	if !slices.Contains(strings.Fields(c.client.Scope), KeyScope) {
+		return tokenAnswer{}, ErrUnauthorizedClient.With("The client may not exchange API keys: it lacks the scope " + KeyScope + ".")
+	}
+	for _, name := range []string{"resource", "audience", "scope", "actor_token"} {
+		if c.form.Has(name) {
+			return tokenAnswer{}, ErrInvalidRequest.With("The key decides what its token is for.")
+		}
+	}
+	if c.thumbprint != "" {
+		return tokenAnswer{}, ErrInvalidRequest.With("Tokens for API keys are bound to no key of the client's.")
+	}
+	access, scope, err := s.KeyToken(ctx, c.param("subject_token"))
+	if errors.Is(err, ErrInvalidGrant) {
+		err = ErrInvalidRequest.With("The API key is unknown, has expired, or was revoked.") // RFC 8693, section 2.2.2
+	}
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	answer := clientAnswer(access, scope, "")
 	answer.IssuedType = typeAccessToken
 	return answer, nil
 }

@@ -195,9 +195,17 @@ func (s *Service) Enable(ctx context.Context, id string) error {
 	})
 }
 
-// Remove forgets a client. Its tokens die.
+// Remove forgets a client. Its tokens and API keys die: the id may be somebody else's one day.
 func (s *Service) Remove(ctx context.Context, id string) error {
-	return s.change(ctx, id, "client.removed", func(tx sqldb.Tx) error { return s.withdraw(ctx, tx, removeClient, id) })
+	return s.change(ctx, id, "client.removed", func(tx sqldb.Tx) error {
+		if err := changed(ctx, tx, holdClient, id); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, revokeKeysOf, sqldb.Micros(s.deps.Clock()), id); err != nil {
+			return err
+		}
+		return s.withdraw(ctx, tx, removeClient, id)
+	})
 }
 
 // withdraw runs a statement that raises a client's epoch, and revokes what is below it.
@@ -262,7 +270,7 @@ func (s *Service) sweep(ctx context.Context) {
 		before    time.Time
 	}{
 		{sweepClients, now.Add(-keepRemoved)}, {sweepCode, now.Add(-keepCode)}, {sweepGrants, now}, {sweepRequests, now}, {sweepDevices, now.Add(-keepCode)},
-		{sweepConsents, now.Add(-keepConsent)},
+		{sweepConsents, now.Add(-keepConsent)}, {sweepKeys, now.Add(-keepKey)},
 	} {
 		if _, err := sqldb.Sweep(ctx, s.deps.DB, one.statement, sqldb.Micros(one.before), sweepBatch); err != nil && ctx.Err() == nil {
 			s.deps.Log.WarnContext(ctx, "oauth housekeeping stopped early", "error", err)

@@ -65,7 +65,7 @@ func (s *Service) clientCredentials(ctx context.Context, c *call) (tokenAnswer, 
 	if c.client.Public() {
 		return tokenAnswer{}, ErrUnauthorizedClient
 	}
-	scope, err := c.client.scope(c.param("scope"), func(scope string) bool { return !slices.Contains(personalScopes, scope) })
+	scope, err := c.client.scope(c.param("scope"), impersonal)
 	if err != nil {
 		return tokenAnswer{}, err
 	}

@@ -14,6 +14,8 @@ type Account struct {
 	CreatedAt    time.Time
 	// PasswordChangedAt is zero when it is not known.
 	PasswordChangedAt time.Time
+	// NoPassword says that the account is entered in another way only.
+	NoPassword bool
 	// Sessions is how many sessions are active; 0 leaves the number out.
 	Sessions int
 	// Notice, if any, tells what was just done: "profile_saved", "password_changed", "address_changed".

@@ -25,7 +25,7 @@ type locale struct {
 	mailText *texttemplate.Template
 }
 
-func newLocale(lang, service string, public *assets) (*locale, error) {
+func newLocale(lang, service string, providers []Provider, public *assets) (*locale, error) {
 	messages, err := loadMessages(lang)
 	if err != nil {
 		return nil, err
@@ -48,6 +48,7 @@ func newLocale(lang, service string, public *assets) (*locale, error) {
 		"scope":       l.scope,
 		"destination": destination,
 		"status":      l.status,
+		"providers":   func() []Provider { return providers },
 	}
 	base, err := template.New("").Funcs(funcs).ParseFS(content, "templates/*.html")
 	if err != nil {

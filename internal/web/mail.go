@@ -22,6 +22,8 @@ type MailData struct {
 	Address string
 	// Email is the new address, where a mail is about one.
 	Email string
+	// Way is what a way into the account is called, where a mail is about one: "Google".
+	Way string
 	// Time is when it was done.
 	Time time.Time
 	// Until is when a lock ends, or a link.
@@ -56,6 +58,8 @@ var mailKinds = map[string]mailKind{
 	"address_changed":          {details: true},
 	"new_device":               {details: true, link: toLink, recover: true},
 	"locked":                   {details: true, until: true, link: toRecover},
+	"way_added":                {details: true, link: toLink, recover: true},
+	"way_removed":              {details: true, link: toLink, recover: true},
 	"session_theft":            {details: true, link: toLink, recover: true},
 	"account_deleted":          {details: true},
 }
@@ -102,7 +106,7 @@ func (r *Renderer) Mail(lang, kind string, data MailData) (subject, text, html s
 
 func (l *locale) letter(kind string, spec mailKind, d MailData, service string) letter {
 	say := func(part string) string {
-		return l.must("mail."+kind+"."+part, "service", service, "email", d.Email)
+		return l.must("mail."+kind+"."+part, "service", service, "email", d.Email, "way", d.Way)
 	}
 	m := letter{
 		Lang: l.lang, Service: service, Issuer: d.Issuer,

@@ -169,6 +169,8 @@ type Reauthenticate struct {
 	Form
 	// Email is the address of the account that is signed in.
 	Email string
+	// NoPassword leaves the password away: the account has none.
+	NoPassword bool
 	// ReturnTo is the page that asked; pass it through SafeReturn.
 	ReturnTo string
 }

@@ -21,6 +21,7 @@ import (
 func setup(t *testing.T) *web.Renderer {
 	t.Helper()
 	cfg := web.DefaultConfig()
+	cfg.Providers = []web.Provider{{Name: "google", Label: "Google"}, {Name: "kakao", Label: "Kakao"}, {Name: "work", Label: "Example Corp."}}
 	cfg.RequestID = func(context.Context) string { return "01JD6V9K7Q" }
 	r, err := web.New(cfg)
 	if err != nil {
@@ -41,6 +42,8 @@ var (
 		fault.Field{Name: "password", Code: "password.guessable", Message: "Use something that is hard to guess."},
 	)
 	wrongPassword = fault.New(fault.Unauthenticated, "identity.invalid_credentials", "No.")
+	unavailable   = fault.New(fault.Unavailable, "federation.unavailable", "No.").After(10 * time.Second)
+	lastWay       = fault.New(fault.Conflict, "federation.last_way", "No.")
 	locked        = fault.New(fault.RateLimited, "identity.too_many_attempts", "No.").After(187 * time.Second)
 )
 
@@ -88,6 +91,22 @@ func samples(t *testing.T) []sample {
 		{"change-address-sent", "/account/address", true, web.ChangeAddressSent{Current: mail, Email: "new@example.com", Lifetime: 24 * time.Hour}},
 		{"address-confirm", "/address/confirm", false, web.AddressConfirm{Token: "tok", Email: "new@example.com"}},
 		{"reauthenticate", "/account/reauthenticate", true, web.Reauthenticate{Email: mail, ReturnTo: "/account/password"}},
+		{"reauthenticate-provider", "/account/reauthenticate", true, web.Reauthenticate{Email: mail, NoPassword: true, ReturnTo: "/account/password"}},
+		{"account-no-password", "/account", true, web.Account{Name: name, Email: mail, NoPassword: true, Locale: "en", CreatedAt: at}},
+		{"provider-failed", "/federation/google/callback", false, web.ProviderFailed{Provider: "Google", Retry: "/federation/google", Fault: unavailable}},
+		{"leaving", "/account/connections", true, web.Leaving{Provider: "Google", To: "https://accounts.example.com/authorize?state=1&x=2"}},
+		{"finish-sign-up", "/sign-up/finish", false, web.FinishSignUp{Provider: "Google", Email: mail, Verified: true, Name: name}},
+		{"finish-sign-up-address", "/sign-up/finish", false, web.FinishSignUp{Provider: "Kakao", Email: mail}},
+		{"finish-sign-up-exists", "/sign-up/finish", false, web.FinishSignUp{Provider: "Google", Email: mail, Verified: true, Exists: true}},
+		{"finish-sign-up-closed", "/sign-up/finish", false, web.FinishSignUp{Provider: "GitHub", Email: mail, Closed: true}},
+		{"connect-sign-up", "/sign-up/connect", false, web.ConnectSignUp{Provider: "Naver", Token: "tok", Email: mail, Name: name}},
+		{"connections", "/account/connections", true, web.Connections{Notice: "connected", Connections: []web.Connection{
+			{Name: "google", Label: "Google", Connected: true, Known: true, As: mail, Since: at, LastUsedAt: at}, {Name: "kakao", Label: "Kakao", Known: true},
+			{Name: "old", Label: "old", Connected: true, Since: at, LastUsedAt: at},
+		}}},
+		{"connections-last", "/account/connections", true, web.Connections{Form: web.Form{Fault: lastWay}, Connections: []web.Connection{
+			{Name: "google", Label: "Google", Connected: true, Known: true, As: mail, Since: at, LastUsedAt: at}}}},
+		{"confirm-connection", "/account/connections/confirm", true, web.ConfirmConnection{Provider: "Google", As: mail, Email: "other@example.com"}},
 		{"sessions", "/account/sessions", true, web.Sessions{Next: "abc", Notice: "session_ended", Sessions: []web.Session{
 			{ID: "1", Device: "Chrome on Windows", Address: "203.0.113.7", CreatedAt: at, LastUsedAt: at, Current: true},
 			{ID: "2", Device: "Safari on iPhone", Address: "2001:db8:85a3:8d3:1319:8a2e:370:7348", CreatedAt: at, LastUsedAt: at},

@@ -28,6 +28,8 @@ import (
 type Config struct {
 	// Service is the name people know the service by. It appears in titles, in the header and in mails.
 	Service string
+	// Providers are those with whose word people may sign in, in the order of their buttons.
+	Providers []Provider
 	// Cookies makes the one that remembers a chosen language.
 	Cookies httpd.Cookies
 	// RequestID returns the id under which a request is logged, "" when it has none. It is shown on error pages, so that a
@@ -66,7 +68,7 @@ func New(cfg Config) (*Renderer, error) {
 	}
 	r := &Renderer{cfg: cfg, assets: public, locales: map[string]*locale{}}
 	for _, lang := range languages {
-		l, err := newLocale(lang, cfg.Service, public)
+		l, err := newLocale(lang, cfg.Service, cfg.Providers, public)
 		if err != nil {
 			return nil, fmt.Errorf("load language %s: %w", lang, err)
 		}

@@ -39,7 +39,7 @@ func (st store) serveSplit(t testing.TB, args ...string) *server {
 // gatewayClient is the client that a gateway is: it follows the feed, asks about tokens, and gets some for https://shop.example.
 func gatewayClient(issuer string) []string {
 	return []string{"--name", "Gateway", "--grant", "client_credentials", "--grant", "urn:ietf:params:oauth:grant-type:token-exchange",
-		"--scope", "revocations:read", "--scope", "introspect", "--resource", issuer, "--resource", "https://shop.example"}
+		"--scope", "revocations:read", "--scope", "introspect", "--scope", "apikeys:exchange", "--resource", issuer, "--resource", "https://shop.example"}
 }
 
 // freeAddress is one that nobody listens on at the moment.

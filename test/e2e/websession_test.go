@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,14 +41,22 @@ const cookieRoutes = `gateway:
       introspect: true
 `
 
+// tokenRoute shows which access token is behind a cookie.
+const tokenRoute = `    - name: token
+      paths: [/token]
+      upstream: shop
+      session: cookie
+      forward: token
+`
+
 // serveCookies starts Sumun with an application in front of which it keeps sessions.
-func (st store) serveCookies(t *testing.T, service string) *server {
+func (st store) serveCookies(t *testing.T, service string, more ...string) *server {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "sumun.yaml")
-	if err := os.WriteFile(file, []byte(strings.Replace(cookieRoutes, "%s", service, 1)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.Replace(cookieRoutes, "%s", service, 1)+tokenRoute), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := append(quick(), "--config", file)
+	args := slices.Concat(quick(), []string{"--config", file}, more)
 	if st.split {
 		return st.serve(t, args...)
 	}
@@ -137,4 +146,26 @@ func TestBrowserDuringAnOutage(t *testing.T) {
 		s.send(t, "GET /shop/", nil, cookie).want(t, 200)
 	}
 	s.send(t, "POST /pay", nil, cookie).wantProblem(t, 503, "gateway.identity_unavailable")
+}
+
+// Tokens are renewed behind the browser's back, and not before two thirds of their life, which identity would take for theft here.
+func TestRenewalBehindTheCookie(t *testing.T) {
+	t.Parallel()
+	eachTopology(t, func(t *testing.T, st store) {
+		s := st.serveCookies(t, behind(t).URL, "SUMUN_TOKENS_LIFETIME=1m", "SUMUN_TOKENS_JITTER=0", "SUMUN_SESSIONS_EARLY_REFRESH=revoke")
+		st.addUser(t, "owner@example.com")
+		cookie := s.enter(t, "owner@example.com")
+		first := string(s.send(t, "GET /token", nil, cookie).want(t, 200).body)
+		err := eventually(t.Context(), 55*time.Second, "renewed", func(ctx context.Context) (bool, error) {
+			a, err := s.try(ctx, "GET /token", nil, cookie)
+			if err == nil && a.status != 200 {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+			return string(a.body) != first, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.send(t, "DELETE /v1/sessions/current", nil, cookie).want(t, 204)
+	})
 }

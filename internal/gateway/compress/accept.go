@@ -5,14 +5,11 @@ import (
 	"strings"
 )
 
-// codings are those that there are, the best first.
-var codings = [...]string{"zstd", "gzip"}
-
-// Choose returns the coding that a client likes best, "" for none (RFC 9110, section 12.5.3). A client that says nothing gets none. What
-// cannot be read counts as not accepted.
-func Choose(lines []string) string {
+// Choose returns the coding on offer that a client likes best, of equal ones the first; "" for none (RFC 9110, section 12.5.3). A client
+// that says nothing gets none. What cannot be read counts as not accepted.
+func Choose(lines []string, offers ...string) string {
 	best, bestWeight := "", 0.0
-	for _, coding := range codings {
+	for _, coding := range offers {
 		if weight := weightOf(lines, coding); weight > bestWeight {
 			best, bestWeight = coding, weight
 		}

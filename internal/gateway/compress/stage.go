@@ -24,7 +24,7 @@ func New(cfg Config) stage.Stage {
 			if r.Header["Upgrade"] != nil || strings.Contains(strings.Join(r.Header["Cache-Control"], ","), "no-transform") {
 				return next(w, r, c)
 			}
-			out := &writer{ResponseWriter: w, shrinker: s, coding: Choose(r.Header["Accept-Encoding"]), head: r.Method == http.MethodHead}
+			out := &writer{ResponseWriter: w, shrinker: s, coding: Choose(r.Header["Accept-Encoding"], "zstd", "gzip"), head: r.Method == http.MethodHead}
 			if err := next(out, r, c); err != nil {
 				return err
 			}

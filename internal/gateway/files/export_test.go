@@ -1,0 +1,4 @@
+package files
+
+// NameOf is nameOf, which tests ask directly.
+func NameOf(path string) (string, bool) { return nameOf(path) }
