@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,15 +112,16 @@ func (s *server) followFeed(t testing.TB, access string) <-chan arrival {
 	}
 	arrivals := make(chan arrival, 1000)
 	current := make(chan struct{})
+	once := sync.OnceFunc(func() { close(current) })
 	go func() {
 		defer answer.Body.Close()
 		defer close(arrivals)
+		defer once() // a stream that ends before is a test that fails, not one that hangs
 		lines := bufio.NewScanner(answer.Body)
 		for lines.Scan() {
 			at, line := time.Now(), lines.Text()
-			if line == "event: current" && current != nil {
-				close(current)
-				current = nil
+			if line == "event: current" {
+				once()
 			}
 			data, found := strings.CutPrefix(line, `data: {"entries":`)
 			var entries []struct{ ID string }
