@@ -67,14 +67,10 @@ type browser struct {
 	faults []string // what went wrong unseen: errors in the console, requests to others
 }
 
-// startChromium starts the browser that all tests of pages share; every person in it gets a profile of their own. It returns
-// nil where pages are not to be tested.
+// startChromium starts the browser that all tests of pages share; every person in it gets a profile of their own.
 func startChromium(t *testing.T) context.Context {
 	t.Helper()
-	path := os.Getenv(chromiumVariable)
-	if path == "" {
-		return nil
-	}
+	path := demanded(t, chromiumVariable)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en"))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)

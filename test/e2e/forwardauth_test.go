@@ -163,10 +163,7 @@ func (p proxy) raw(t *testing.T, path, token string) string {
 // Who keeps nginx loses none of what the gateway promises: nobody gets by who should not, and services know who calls.
 func TestForwardAuthOfNginx(t *testing.T) {
 	t.Parallel()
-	program := os.Getenv(nginxVariable)
-	if program == "" {
-		t.Skip(nginxVariable + " is not set")
-	}
+	demanded(t, nginxVariable)
 	throughProxy(t, "nginx.conf", nginxWith).judges(t)
 }
 
@@ -188,10 +185,7 @@ func nginxWith(t *testing.T, text string) *exec.Cmd {
 // The same for Caddy.
 func TestForwardAuthOfCaddy(t *testing.T) {
 	t.Parallel()
-	program := os.Getenv(caddyVariable)
-	if program == "" {
-		t.Skip(caddyVariable + " is not set")
-	}
+	program := demanded(t, caddyVariable)
 	throughProxy(t, "Caddyfile", func(t *testing.T, text string) *exec.Cmd {
 		folder := t.TempDir()
 		file := filepath.Join(folder, "Caddyfile")

@@ -56,3 +56,17 @@ func environment(more ...string) []string {
 	}
 	return append(clean, more...)
 }
+
+// demanded returns what a variable names that a test cannot do without. Where it is not set, the test is skipped; in CI, which
+// promises to have everything, it fails.
+func demanded(t *testing.T, variable string) string {
+	t.Helper()
+	value := os.Getenv(variable)
+	switch {
+	case value == "" && os.Getenv("CI") != "":
+		t.Fatalf("%s is not set", variable)
+	case value == "":
+		t.Skipf("%s is not set (CONTRIBUTING.md)", variable)
+	}
+	return value
+}

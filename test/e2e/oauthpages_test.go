@@ -11,9 +11,6 @@ import (
 func TestOAuthPages(t *testing.T) {
 	t.Parallel()
 	chromium := startChromium(t)
-	if chromium == nil {
-		return
-	}
 	axe := readAxe(t)
 	st := sqliteStore(t)
 	s := st.serve(t)

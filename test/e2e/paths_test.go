@@ -28,9 +28,7 @@ const adminRoutes = `    - name: all
 // However a path is written, what nginx keeps for administrators is not served to those whom the gateway let in for something else.
 func TestNginxReadsPathsAlike(t *testing.T) {
 	t.Parallel()
-	if os.Getenv(nginxVariable) == "" {
-		t.Skip(nginxVariable + " is not set")
-	}
+	demanded(t, nginxVariable)
 	address := freeAddress(t)
 	c := nginxWith(t, fmt.Sprintf(`server { listen %s; location / { return 200 "open"; } location ~* "^/admin(/|;|$)" { return 200 "secret"; } }`, address))
 	c.SysProcAttr, c.Stderr = orphanless(), os.Stderr

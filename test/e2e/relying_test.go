@@ -99,10 +99,7 @@ const nodeModules = "SUMUN_TEST_NODE_MODULES"
 // Programs that exist must be able to sign people in without knowing Sumun: npm openid-client.
 func TestOpenIDClient(t *testing.T) {
 	t.Parallel()
-	folder := os.Getenv(nodeModules)
-	if folder == "" {
-		t.Skipf("%s does not name a folder with openid-client", nodeModules)
-	}
+	folder := demanded(t, nodeModules)
 	eachStore(t, func(t *testing.T, st store) {
 		const callback = "http://127.0.0.1:9/cb"
 		c := st.addClient(t, "--name", "Shop", "--redirect-uri", callback, "--post-logout-redirect-uri", callback+"/bye",
