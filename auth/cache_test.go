@@ -296,4 +296,13 @@ func TestCachedVerificationDoesNotAllocate(t *testing.T) {
 	if n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+	r := request("GET", "/x", "Bearer "+raw)
+	n = testing.AllocsPerRun(1000, func() {
+		if _, err := v.VerifyRequest(r); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations for a request", n)
+	}
 }

@@ -11,7 +11,8 @@
 // waits for the issuer, so that services stand while the issuer is down.
 //
 // Tokens that are bound to a client's key (DPoP, RFC 9449) are accepted with a proof of that key only, made for this very
-// request and used once: [Proofs] judges them, and [Prover] makes them for clients.
+// request and used once: [Proofs] judges them, and [Prover] makes them for clients. Those that are bound to a client's TLS certificate
+// (RFC 8705) are accepted over a connection with that certificate only.
 //
 // It refuses everything a token could use to choose its own judge: unsigned and symmetric algorithms, keys and key
 // addresses in the header, critical extensions it does not know, members that appear twice, ID tokens and other kinds of JWT

@@ -13,13 +13,26 @@ import (
 )
 
 // Confirmation says which key a token is bound to (RFC 7800 section 3.1). The zero value: to none, so that whoever has the
-// token may use it.
+// token may use it. A token that is bound to both needs both.
 type Confirmation struct {
 	// JKT is the thumbprint of the client's key (RFC 9449 section 6.1), as [Thumbprint] makes it.
-	JKT string `json:"jkt"`
+	JKT string `json:"jkt,omitempty"`
+	// X5T is the thumbprint of the client's TLS certificate (RFC 8705 section 3.1), as [CertificateThumbprint] makes it.
+	X5T string `json:"x5t#S256,omitempty"`
 }
 
-func (c Confirmation) bound() bool { return c.JKT != "" }
+func (c Confirmation) bound() bool { return c.JKT != "" || c.X5T != "" }
+
+// bare returns nil for a token that is bound to no key, and otherwise the reason why it is worth nothing by itself.
+func (c Confirmation) bare() error {
+	switch {
+	case c.JKT != "":
+		return ErrBound
+	case c.X5T != "":
+		return ErrNoCertificate
+	}
+	return nil
+}
 
 // The reasons to refuse a request for want of a proof (RFC 9449).
 var (
@@ -75,18 +88,24 @@ func underScheme(scheme string, err error) error {
 	return &c
 }
 
-// checkBinding judges what a request brings besides its token, which is good by itself.
-func checkBinding(r *http.Request, scheme, token string, claims *Claims, proofs *Proofs) error {
-	bound := claims.Confirmation.bound()
+// checkBinding judges what a request brings besides its token, which is good by itself. A proof, which is good once, is looked at last.
+func (v *Verifier) checkBinding(r *http.Request, scheme, token string, c Confirmation, proofs *Proofs) error {
+	bound := c.JKT != ""
 	switch {
 	case bound && scheme != schemeDPoP:
 		return ErrBound
 	case !bound && scheme == schemeDPoP:
 		return ErrUnbound
-	case !bound:
+	}
+	if c.X5T != "" {
+		if err := c.checkCertificate(v.cfg.ClientCertificate(r)); err != nil {
+			return err
+		}
+	}
+	if !bound {
 		return nil
 	}
-	return proofs.CheckFor(r, token, claims.Confirmation)
+	return proofs.CheckFor(r, token, c)
 }
 
 // DPoPNonce returns what the answer to r must carry in the header DPoP-Nonce, so that the client's next proof is not refused

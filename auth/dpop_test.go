@@ -156,7 +156,7 @@ func TestBoundToken(t *testing.T) {
 			t.Errorf("its claims: %+v, %v", claims, err)
 		}
 	}
-	for _, cnf := range []any{map[string]any{}, map[string]any{"x5t#S256": "abc"}, map[string]any{"jkt": ""}} {
+	for _, cnf := range []any{map[string]any{}, map[string]any{"jwk": map[string]any{}}, map[string]any{"jkt": ""}, map[string]any{"x5t#S256": ""}} {
 		raw := token{claims: map[string]any{"cnf": cnf}}.sign(t)
 		if _, err := v.VerifyRequest(request("GET", "/x", "Bearer "+raw)); !errors.Is(err, auth.ErrClaims) {
 			t.Errorf("bound in a way that nobody checks, %v: %v, want %v", cnf, err, auth.ErrClaims)

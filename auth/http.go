@@ -22,6 +22,18 @@ func Token(r *http.Request) (string, error) {
 	return token, err
 }
 
+// Presented returns the access token of a request in whichever scheme it comes, for who has it verified already and passes it on.
+func Presented(r *http.Request) (string, error) {
+	_, token, err := credentials(r)
+	if err != nil {
+		return "", err
+	}
+	if !isToken68(token) {
+		return "", ErrRequest
+	}
+	return token, nil
+}
+
 // The schemes of the Authorization header that carry an access token.
 const (
 	schemeBearer = "Bearer" // RFC 6750 section 2.1
@@ -50,7 +62,8 @@ func credentials(r *http.Request) (scheme, token string, err error) {
 }
 
 // VerifyRequest is [Verifier.Verify] for the token of a request, and for what a request must bring besides: a token that is
-// bound to a client's key comes in the scheme DPoP, with one proof of that key, and others do not (RFC 9449 section 7).
+// bound to a client's key comes in the scheme DPoP, with one proof of that key, and others do not (RFC 9449 section 7); one that is
+// bound to a client's certificate comes over a connection on which the client has shown it (RFC 8705 section 3).
 func (v *Verifier) VerifyRequest(r *http.Request) (*Claims, error) {
 	return v.VerifyRequestWith(r, v.cfg.Proofs)
 }
@@ -67,7 +80,7 @@ func (v *Verifier) VerifyRequestWith(r *http.Request, proofs *Proofs) (*Claims, 
 		return nil, ErrRequest
 	}
 	if err == nil {
-		err = checkBinding(r, scheme, token, claims, proofs)
+		err = v.checkBinding(r, scheme, token, claims.Confirmation, proofs)
 	}
 	if err != nil {
 		return nil, underScheme(scheme, err)

@@ -42,9 +42,15 @@ type Config struct {
 	Algorithms []string
 	// Proofs judges the proofs that come with tokens bound to a client's key. Nil: with the zero [ProofConfig].
 	Proofs *Proofs
+	// ClientCertificate returns the certificate, in DER, that the client has shown in TLS; nil for none. It is asked for tokens that are
+	// bound to one. Nil: the one of the connection to this process. Where a proxy ends TLS, read what it says, and make sure that nobody
+	// but the proxy can say it (RFC 9440).
+	ClientCertificate func(*http.Request) []byte
 	// Leeway is how far the clocks may be apart. Zero: 60 seconds. At most 5 minutes.
 	Leeway time.Duration
 
+	// Opener reads access tokens that are no JWTs. Nil: they are [ErrMalformed].
+	Opener Opener
 	// Keys finds the issuer's public keys. Nil: [RemoteKeys] of Issuer.
 	Keys KeySource
 	// Credentials of this service open the issuer's revocation feed, which [Verifier.Run] then follows. See
@@ -152,6 +158,9 @@ func (c *Config) fill(algorithms []string) {
 	if c.Cache == nil {
 		c.Cache = NewTokenCache(CacheConfig{})
 	}
+	if c.ClientCertificate == nil {
+		c.ClientCertificate = connectionCertificate
+	}
 }
 
 // Verifier verifies access tokens. Make one with [New], start it with [Verifier.Load] and [Verifier.Run], and use it for the
@@ -202,12 +211,14 @@ func New(cfg Config) (*Verifier, error) {
 // Verify returns the claims of raw if it is a valid access token for this service at this moment, and otherwise an
 // [*Error]. It waits only while no keys are loaded, or when raw names a key that is not among them.
 //
-// A token that is bound to a client's key is [ErrBound]: whether it is the client who presents it shows in the request only,
-// which is for VerifyRequest to judge.
+// A token that is bound to a client's key is [ErrBound], and one that is bound to a certificate [ErrNoCertificate]: whether it is the
+// client who presents it shows in the request only, which is for VerifyRequest to judge.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 	claims, err := v.VerifyBound(ctx, raw)
-	if err == nil && claims.Confirmation.bound() {
-		return nil, ErrBound
+	if err == nil {
+		if err = claims.Confirmation.bare(); err != nil {
+			return nil, err
+		}
 	}
 	return claims, err
 }
@@ -234,18 +245,15 @@ func (v *Verifier) examine(ctx context.Context, raw string, now time.Time) (*Ver
 	if raw == "" {
 		return nil, ErrMissing
 	}
-	s, err := open(raw)
+	read := v.readSigned
+	if v.cfg.Opener != nil && !strings.Contains(raw, ".") {
+		read = v.readOpaque
+	}
+	payload, key, err := read(ctx, raw)
 	if err != nil {
 		return nil, err
 	}
-	if !v.isAccessToken(s.typ) {
-		return nil, ErrType
-	}
-	key, err := v.authenticate(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	claims, err := v.judge(s.payload, now)
+	claims, err := v.judge(payload, now)
 	if err != nil {
 		return nil, err
 	}
@@ -259,6 +267,19 @@ func (v *Verifier) examine(ctx context.Context, raw string, now time.Time) (*Ver
 		return nil, err
 	}
 	return known, nil
+}
+
+// readSigned returns what a JWT says and with which key it is rightly signed.
+func (v *Verifier) readSigned(ctx context.Context, raw string) ([]byte, Key, error) {
+	s, err := open(raw)
+	if err != nil {
+		return nil, Key{}, err
+	}
+	if !v.isAccessToken(s.typ) {
+		return nil, Key{}, ErrType
+	}
+	key, err := v.authenticate(ctx, s)
+	return s.payload, key, err
 }
 
 func (v *Verifier) accepts(algorithm string) bool {
@@ -307,7 +328,7 @@ func (v *Verifier) stillGood(ctx context.Context, known *Verified, now time.Time
 	if !now.Before(known.expires) {
 		return ErrExpired
 	}
-	if second := now.Unix(); known.keySeen.Load() != second {
+	if second := now.Unix(); known.key.Public != nil && known.keySeen.Load() != second {
 		if err := v.keyStands(ctx, known); err != nil {
 			return err
 		}

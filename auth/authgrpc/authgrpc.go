@@ -17,7 +17,9 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/sumunio/sumun/auth"
@@ -95,6 +97,11 @@ func request(ctx context.Context, method string) *http.Request {
 	}
 	if authority := md.Get(":authority"); len(authority) == 1 {
 		r.Host = authority[0]
+	}
+	if p, found := peer.FromContext(ctx); found {
+		if info, over := p.AuthInfo.(credentials.TLSInfo); over {
+			r.TLS = &info.State // for tokens that are bound to the client's certificate
+		}
 	}
 	return r.WithContext(ctx)
 }

@@ -15,8 +15,6 @@ import (
 	"math/big"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
 	"github.com/sumunio/sumun/auth"
 )
 
@@ -36,13 +34,6 @@ func (k *signingKey) signsAt(t time.Time) bool { return !t.Before(k.activeAt) &&
 
 func (k *signingKey) public() auth.Key {
 	return auth.Key{ID: k.id, Algorithm: k.algorithm, Public: k.private.Public()}
-}
-
-// sign returns the compact serialisation (RFC 7515 section 7.1) of claims, as a token of that type.
-func (k *signingKey) sign(kind string, claims jwt.Claims) (string, error) {
-	t := jwt.NewWithClaims(jwt.GetSigningMethod(k.algorithm), claims)
-	t.Header["typ"], t.Header["kid"] = kind, k.id
-	return t.SignedString(k.private)
 }
 
 func generate(algorithm string) (crypto.Signer, error) {

@@ -277,21 +277,22 @@ func (s *Service) Sign(_ context.Context, kind string, claims map[string]any) (s
 	if key == nil {
 		return "", ErrNoKey
 	}
-	text, err := key.sign(kind, jwt.MapClaims(claims))
+	text, err := key.sign(kind, claims)
 	if err != nil {
 		return "", fmt.Errorf("sign token: %w", err)
 	}
 	return text, nil
 }
 
-// Issue signs a token for g. It does no I/O. The only expected failure is [ErrNoKey].
-func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
+// Issue signs a token for g, or seals it. It does no I/O, but for the keyring's when a key to seal with is used for the first time. The
+// only expected failure is [ErrNoKey].
+func (s *Service) Issue(ctx context.Context, g Grant) (Access, error) {
 	if g.Subject == "" || g.ClientID == "" {
 		return Access{}, errors.New("issue token: subject and client are needed")
 	}
 	now := s.clock()
 	key := s.view(now).signer(now)
-	if key == nil {
+	if key == nil && !g.Opaque {
 		return Access{}, ErrNoKey
 	}
 	// NumericDate has whole seconds: the lifetime is counted from the second in which the token is issued.
@@ -323,15 +324,20 @@ func (s *Service) Issue(_ context.Context, g Grant) (Access, error) {
 	if c.Roles == nil {
 		c.Roles = []string{}
 	}
-	if g.Thumbprint != "" {
-		c.Confirmation = &auth.Confirmation{JKT: g.Thumbprint}
+	if g.Thumbprint != "" || g.Certificate != "" {
+		c.Confirmation = &auth.Confirmation{JKT: g.Thumbprint, X5T: g.Certificate}
 	}
 	if !g.AuthTime.IsZero() {
 		c.AuthTime = jwt.NewNumericDate(g.AuthTime)
 	}
 	var err error
-	if access.Token, err = key.sign("at+jwt", c); err != nil {
-		return Access{}, fmt.Errorf("sign token: %w", err)
+	if g.Opaque {
+		access.Token, err = s.seal(ctx, c)
+	} else if access.Token, err = key.sign("at+jwt", c); err != nil {
+		err = fmt.Errorf("sign token: %w", err)
+	}
+	if err != nil {
+		return Access{}, err
 	}
 	return access, nil
 }

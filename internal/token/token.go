@@ -1,7 +1,7 @@
 // Package token issues access tokens and keeps the keys that sign them.
 //
 // It owns the signing keys from creation to deletion, their rotation, the public key set (JWKS, RFC 7517) and the form of
-// an access token (RFC 9068).
+// an access token: a JWT (RFC 9068), or the same claims sealed where nobody but the issuer is to read them.
 //
 // It promises that issuing a token does no I/O; that every token verifies until it expires, at every node and at whoever
 // fetched the key set within its max-age, whatever rotation happens meanwhile; that several nodes started at once agree on
@@ -126,6 +126,10 @@ type Grant struct {
 	AuthTime time.Time
 	// Thumbprint is of the key that the token is bound to (RFC 9449 section 6.1). Empty: it is a bearer token.
 	Thumbprint string
+	// Certificate is the thumbprint of the TLS certificate that the token is bound to (RFC 8705 section 3.1). Empty: to none.
+	Certificate string
+	// Opaque makes a token that only this installation can read, instead of a JWT.
+	Opaque bool
 }
 
 // Access is an issued access token.

@@ -1,0 +1,117 @@
+package token_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
+	"github.com/sumunio/sumun/internal/token"
+)
+
+// reads returns the verifier of a service that is shown how opaque tokens are read.
+func (f *fleet) reads(tb testing.TB, s *token.Service) *auth.Verifier {
+	tb.Helper()
+	v, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: s, Opener: s, Clock: f.clock.now})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v
+}
+
+// An opaque token says to nobody but the issuer what it says, and there it says the same as any other, on every node and whichever
+// key is the newest.
+func TestOpaque(t *testing.T) {
+	t.Parallel()
+	sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) {
+		f := newFleet(t, db)
+		s, other := f.started(t, nil), f.started(t, nil)
+		v := f.reads(t, other)
+		grant := token.Grant{
+			Subject: "alice", ClientID: "shop", Scope: "a b", SessionID: "s1", GrantID: "g1", Roles: []string{"member"}, Epoch: 3, Opaque: true,
+		}
+		access, err := s.Issue(t.Context(), grant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := v.Verify(t.Context(), access.Token)
+		if err != nil || c.Subject != "alice" || c.ClientID != "shop" || c.Scope != "a b" || c.SessionID != "s1" || c.GrantID != "g1" ||
+			c.Epoch != 3 || c.ID != access.ID || !c.ExpiresAt.Equal(access.ExpiresAt) || c.KeyID != token.OpaqueKeyID(1) {
+			t.Errorf("%+v, %v", c, err)
+		}
+		sealed, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(access.Token, token.OpaquePrefix))
+		if err != nil || strings.Contains(string(sealed), "alice") {
+			t.Errorf("%q can be read, %v", sealed, err)
+		}
+		if _, err := f.verify(t, s, access.Token); !errors.Is(err, auth.ErrMalformed) {
+			t.Errorf("where JWTs are expected: %v", err)
+		}
+		if _, err := f.keys.Rotate(t.Context(), token.OpaquePurpose); err != nil {
+			t.Fatal(err)
+		}
+		f.clock.advance(2 * time.Minute)
+		next, err := s.Issue(t.Context(), grant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := v.Verify(t.Context(), next.Token); err != nil || c.KeyID != token.OpaqueKeyID(2) {
+			t.Errorf("after a rotation: %+v, %v", c, err)
+		}
+		if _, err := v.Verify(t.Context(), access.Token); err != nil {
+			t.Errorf("of the key before: %v", err)
+		}
+		f.clock.advance(time.Hour)
+		if _, err := v.Verify(t.Context(), access.Token); !errors.Is(err, auth.ErrExpired) {
+			t.Errorf("an hour later: %v", err)
+		}
+	})
+}
+
+// Every bit of an opaque token counts.
+func TestOpaqueIsAuthentic(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, openSQLite(t))
+	s := f.started(t, nil)
+	access, err := s.Issue(t.Context(), token.Grant{Subject: "alice", ClientID: "shop", Opaque: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(access.Token, token.OpaquePrefix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range sealed {
+		sealed[i] ^= 1
+		raw := token.OpaquePrefix + base64.RawURLEncoding.EncodeToString(sealed)
+		if _, _, err := s.Open(t.Context(), raw); !errors.Is(err, auth.ErrMalformed) && !errors.Is(err, auth.ErrUnknownKey) {
+			t.Errorf("with byte %d changed: %v", i, err)
+		}
+		sealed[i] ^= 1
+	}
+	for _, raw := range []string{"", "sat_", access.Token[4:], access.Token + "=", access.Token[:40] + "\n" + access.Token[40:], "srt_" + access.Token[4:]} {
+		if _, _, err := s.Open(t.Context(), raw); !errors.Is(err, auth.ErrMalformed) {
+			t.Errorf("%q: %v", raw, err)
+		}
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	fleet := newFleet(f, openSQLite(f))
+	s := fleet.started(f, nil)
+	access, err := s.Issue(context.Background(), token.Grant{Subject: "alice", ClientID: "shop", Opaque: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(access.Token)
+	f.Add("sat_AQ")
+	f.Fuzz(func(t *testing.T, raw string) {
+		if plain, _, err := s.Open(t.Context(), raw); err == nil && raw != access.Token {
+			t.Errorf("%q says %q", raw, plain)
+		}
+	})
+}
