@@ -23,6 +23,7 @@ func TestDPoP(t *testing.T) {
 		{"bound to a key", testRefreshIsBoundToItsKey},
 		{"bound in parallel", testParallelRefreshesWithTwoKeys},
 		{"another client", testAccessAloneIsBound},
+		{"bound to a certificate", testBoundToACertificate},
 		{"policy off", testDPoPOff},
 		{"policy required", testDPoPRequired},
 		{"over HTTP", testHTTPBoundRefresh},
@@ -188,6 +189,43 @@ func testAccessAloneIsBound(t *testing.T, p *place) {
 	if plain := n.refresh(t, got.Refresh); plain.Bound || n.claims(t, plain.Access).Confirmation.JKT != "" {
 		t.Error("an access token is bound to a key that nobody has proved")
 	}
+}
+
+// A program without a secret that has a certificate keeps its refresh tokens to itself; of one that proves itself in another way the
+// access tokens alone are bound, so that it can have a new certificate (RFC 8705, section 4).
+func testBoundToACertificate(t *testing.T, p *place) {
+	cfg := session.DefaultConfig()
+	cfg.DPoP = session.DPoPOff // which is about something else
+	n, _ := alone(t, p, cfg)
+	mine, other := auth.CertificateThumbprint([]byte("mine")), auth.CertificateThumbprint([]byte("other"))
+	bound := func(got session.Tokens, want string) {
+		t.Helper()
+		claims, err := n.verifier.VerifyBound(t.Context(), got.Access)
+		must(t, err)
+		if (claims.Confirmation != auth.Confirmation{X5T: want}) || got.Granted.Certificate != want || got.Granted.Thumbprint != "" {
+			t.Errorf("bound to %+v, granted %+v, want %q", claims.Confirmation, got.Granted, want)
+		}
+	}
+	with := func(certificate string) session.Evidence {
+		return session.Evidence{Form: session.Form{Certificate: certificate}}
+	}
+	public := n.signIn(t, session.Start{ClientID: "app", Form: session.Form{Certificate: mine, BindsRefresh: true}}).Tokens
+	bound(public, mine)
+	n.wantRefused(t, public.Refresh, with(other), session.ErrWrongKey)
+	n.wantRefused(t, public.Refresh, with(""), session.ErrProofRequired)
+	n.wantRefused(t, public.Refresh, session.Evidence{Thumbprint: other}, session.ErrWrongKey)
+	got, err := n.RefreshWith(t.Context(), public.Refresh, with(mine), laptop)
+	must(t, err)
+	bound(got, mine)
+	repeated, err := n.RefreshWith(t.Context(), public.Refresh, with(mine), laptop)
+	must(t, err)
+	bound(repeated, mine)
+
+	confidential := n.signIn(t, session.Start{ClientID: "shop", Form: session.Form{Certificate: mine}}).Tokens
+	bound(confidential, mine)
+	got, err = n.RefreshWith(t.Context(), confidential.Refresh, with(other), laptop)
+	must(t, err)
+	bound(got, other)
 }
 
 func testDPoPOff(t *testing.T, p *place) {

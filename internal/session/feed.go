@@ -69,12 +69,16 @@ func newFeed(deps Deps) *feed {
 	}
 }
 
-// append appends revocations to the feed in the caller's transaction and returns them with the time until which they are
+// append appends revocations to the feed in the caller's transaction, those of their aliases included, and returns them with the time until which they are
 // kept. The counter's row stays locked until the commit, which makes numbers appear in order: a reader that has seen one has
 // seen all before it.
 func (f *feed) append(ctx context.Context, tx sqldb.Tx, revocations ...auth.Revocation) ([]auth.Revocation, error) {
+	revocations, err := withAliases(ctx, tx, revocations)
+	if err != nil {
+		return nil, err
+	}
 	var last, now int64
-	_, err := sqldb.One(ctx, tx, func(r sqldb.Row) (struct{}, error) { return struct{}{}, r.Scan(&last, &now) }, raiseFeed,
+	_, err = sqldb.One(ctx, tx, func(r sqldb.Row) (struct{}, error) { return struct{}{}, r.Scan(&last, &now) }, raiseFeed,
 		len(revocations), f.told())
 	if err != nil {
 		return nil, fmt.Errorf("raise feed: %w", err)

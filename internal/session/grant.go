@@ -20,6 +20,8 @@ type GrantStart struct {
 	Audience           []string
 	Device             Device
 	Thumbprint         string // of the key that the grant is bound to; none when empty
+	Narrow             Narrow // if any; every refresh needs it again (Evidence)
+	Form               Form
 }
 
 // Granting is a grant between the transaction that decided on it and its life. It is for one goroutine.
@@ -53,7 +55,7 @@ func (s *Service) BeginGrant(ctx context.Context, tx sqldb.Tx, start GrantStart)
 	}
 	o, err := newOpening(Start{
 		Subject: start.Subject, ClientID: start.ClientID, ClientEpoch: start.ClientEpoch, Confined: true, Scope: start.Scope, Audience: start.Audience,
-		Device: start.Device, Thumbprint: start.Thumbprint,
+		Device: start.Device, Thumbprint: start.Thumbprint, Narrow: start.Narrow, Form: start.Form,
 	}, key)
 	if err != nil {
 		return nil, fmt.Errorf("start grant: %w", err)
@@ -64,6 +66,9 @@ func (s *Service) BeginGrant(ctx context.Context, tx sqldb.Tx, start GrantStart)
 	o.id = id
 	g := &Granting{ID: o.grantID.String(), service: s, opening: o}
 	if g.finish, err = s.store.attach(ctx, tx, o); err != nil {
+		return nil, fmt.Errorf("start grant: %w", err)
+	}
+	if err := s.alias(ctx, tx, o); err != nil {
 		return nil, fmt.Errorf("start grant: %w", err)
 	}
 	return g, nil

@@ -30,7 +30,7 @@ func (s *redisStore) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finis
 	return func(ctx context.Context) error {
 		answer, err := s.exec(ctx, grantScript, o.person.routing, number(o.person.seq), string(o.id[:]), string(o.grantID[:]),
 			encodeGrantTail(o.start), shorter(o.refresh.hash()), duration(s.cfg.Idle), number(o.person.epoch),
-			encodeThumbprint(o.start.Thumbprint))
+			encodeThumbprint(o.start.binding()))
 		if err != nil {
 			return unavailable(err)
 		}

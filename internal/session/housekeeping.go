@@ -61,6 +61,8 @@ var sweeps = [...]struct{ what, statement string }{
 		SELECT u.subject FROM session_subjects u
 		WHERE u.purge_at < $1 AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.subject = u.subject)
 		ORDER BY u.purge_at LIMIT $2)`},
+	{"aliases", `DELETE FROM session_aliases WHERE (kind, hash, alias) IN (
+		SELECT kind, hash, alias FROM session_aliases WHERE keep_until < $1 ORDER BY keep_until LIMIT $2)`},
 	{"revocations", `DELETE FROM revocations WHERE seq IN (
 		SELECT seq FROM revocations WHERE keep_until < $1 ORDER BY seq LIMIT $2)`},
 }

@@ -229,9 +229,10 @@ func (s *redisStore) do(ctx context.Context, i intent) error {
 	return s.revokeLate(ctx, i, ended)
 }
 
-// revokeLate revokes what an intent ended that nobody knew of when it was written: sessions that started meanwhile.
+// revokeLate revokes what an intent ended that nobody knew of when it was written: sessions that started meanwhile. Where the epoch has
+// killed their access tokens it names the sessions all the same, for whoever tells others of them.
 func (s *redisStore) revokeLate(ctx context.Context, i intent, ended []string) error {
-	if i.Kind != intendEndAll || i.Raise || len(ended) == 0 {
+	if i.Kind != intendEndAll || len(ended) == 0 {
 		return nil
 	}
 	ids := make([]string, len(ended))

@@ -96,6 +96,9 @@ func (s *Service) checkStart(start *Start) error {
 	if start.Page || s.cfg.DPoP == DPoPOff {
 		start.Thumbprint = ""
 	}
+	if _, ok := decode(start.Form.Certificate, 32); !ok && start.Form.Certificate != "" {
+		return errors.New("the thumbprint of a certificate is malformed")
+	}
 	if start.Thumbprint == "" {
 		if s.cfg.DPoP == DPoPRequired && !start.Page && start.ClientID == FirstParty {
 			return ErrProofRequired

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/keyring"
-	"github.com/sumunio/sumun/internal/token"
 )
 
 // outcome is what came of presenting a refresh token; it is also a metric's label.
@@ -47,7 +47,8 @@ const refreshTimeout = 5 * time.Second
 //
 //	the grant has ended                        ErrEnded with the reason
 //	it has expired                             ErrInvalidGrant
-//	it is bound to a key (DPoP, RFC 9449)      and the evidence has no proof: ErrProofRequired; one of another key: ErrWrongKey
+//	it is bound to a key (DPoP, RFC 9449),     and the evidence has no proof: ErrProofRequired; one of another key: ErrWrongKey
+//	or to a certificate (RFC 8705)
 //	it is bound to none, DPoPRequired          ErrUnbound
 //	H(P) is current, the access token is new   policy EarlyAllow: as below; EarlyReject: ErrTooEarly; EarlyRevoke: theft
 //	H(P) is current                            rotated: previous = H(P), current = H(N), generation = p+1; N is kept, sealed
@@ -71,13 +72,14 @@ func (s *Service) Refresh(ctx context.Context, presented string, device Device) 
 type Evidence struct {
 	Access     string // the access token that was issued with it
 	Thumbprint string // of the key whose proof came with it
+	Form       Form   // of the tokens that are asked for; its certificate is the one that the client has shown
 	// ClientID is the client that has proved who it is; "" where none has to. A token that is confined to a client is not valid
 	// without it, and one that is not confined is not valid with it.
 	ClientID    string
 	ClientEpoch int64
-	// Narrow, if given, may make the access token say less than was granted. An error leaves the client with the successor that it
-	// gets for the same token again.
-	Narrow func(granted *token.Grant) error
+	// Narrow, if given, decides what the access token says. An error leaves the client with the successor that it gets for the same
+	// token again.
+	Narrow Narrow
 }
 
 // RefreshWith is Refresh with evidence. The access token is bound to the key, also where the grant is not (RFC 9449 section 5).
@@ -105,7 +107,7 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 	} else if err != nil {
 		return Tokens{}, wasUnavailable, err
 	}
-	d, next, err := s.rotate(ctx, p, with.Thumbprint, device)
+	d, next, err := s.rotate(ctx, p, cmp.Or(with.Thumbprint, with.Form.Certificate), device)
 	switch {
 	case errors.Is(err, errUnknown):
 		return Tokens{}, wasUnknown, ErrInvalidGrant.Wrap(err)
@@ -123,7 +125,7 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 	case wasEarly:
 		return Tokens{}, d.outcome, ErrTooEarly.After(s.deps.Tokens.Lifetime() / 2)
 	case wasWrongKey:
-		if with.Thumbprint == "" {
+		if with.Thumbprint == "" && with.Form.Certificate == "" {
 			return Tokens{}, wasUnproved, ErrProofRequired
 		}
 		return Tokens{}, d.outcome, ErrWrongKey
@@ -148,6 +150,10 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 			return Tokens{}, d.outcome, err
 		}
 	}
+	if d.grant.Thumbprint != with.Thumbprint { // what the store has compared it with is the certificate
+		d.grant.Thumbprint = ""
+	}
+	d.grant.Certificate, d.grant.Opaque = with.Form.Certificate, with.Form.Opaque
 	if d.grant.Thumbprint == "" && s.cfg.DPoP != DPoPOff {
 		d.grant.Thumbprint = with.Thumbprint
 	}

@@ -156,11 +156,22 @@ type Start struct {
 	Audience    []string // of its access tokens; the token issuer's default when empty
 
 	Thumbprint string // of the key that the first grant is bound to; none when empty
+	Narrow     Narrow // of the first grant, if any; every refresh needs it again (Evidence)
+	Form       Form   // of the first grant's tokens
 
 	AMR      []string
 	ACR      string
 	AuthTime time.Time // when it starts, if zero
 	Device   Device
+}
+
+// Form is what a client's tokens are like, whatever they say. It comes anew with every refresh: what a client is may change.
+type Form struct {
+	// Certificate is the thumbprint of the TLS certificate that access tokens are bound to (RFC 8705); none when empty.
+	Certificate string
+	// BindsRefresh binds the grant to Certificate, too: for clients that have no other proof of who they are (section 4).
+	BindsRefresh bool
+	Opaque       bool // access tokens are for this installation alone to read
 }
 
 // Tokens are what a client gets for a sign-in or a refresh.

@@ -47,6 +47,9 @@ func (s *Service) begin(ctx context.Context, tx sqldb.Tx, start Start) (st *Star
 	if err != nil {
 		return nil, err
 	}
+	if err := s.alias(ctx, tx, o); err != nil {
+		return nil, err
+	}
 	return &Starting{Session: o.session, service: s, opening: o, finish: done}, nil
 }
 
@@ -69,15 +72,19 @@ func (st *Starting) Commit(ctx context.Context) (Started, error) {
 
 // firstTokens makes the tokens of a new grant.
 func (s *Service) firstTokens(ctx context.Context, o *opening) (Tokens, error) {
-	one := o.session
 	pair, err := s.paired(ctx, o.refresh)
 	if err != nil {
 		return Tokens{}, err
 	}
-	granted := token.Grant{
-		ID: pair, Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
-		SessionID: one.ID, GrantID: grantID(o.start.ClientID, o.grantID), ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime,
-		Roles: one.Roles, Epoch: one.Epoch, ClientEpoch: o.start.ClientEpoch, Thumbprint: o.start.Thumbprint,
+	one, granted := o.session, granted(o)
+	granted.ID = pair
+	if o.start.Narrow != nil {
+		if err := s.overtaken(ctx, granted); err != nil {
+			return Tokens{}, err
+		}
+		if err := o.start.Narrow(&granted); err != nil {
+			return Tokens{}, err
+		}
 	}
 	access, err := s.deps.Tokens.Issue(ctx, granted)
 	if err != nil {
@@ -89,12 +96,32 @@ func (s *Service) firstTokens(ctx context.Context, o *opening) (Tokens, error) {
 	}, nil
 }
 
+// granted is what the tokens of a new grant say, but for their id.
+func granted(o *opening) token.Grant {
+	one := o.session
+	return token.Grant{
+		Subject: one.Subject, ClientID: o.start.ClientID, Scope: o.start.Scope, Audience: o.start.Audience,
+		SessionID: one.ID, GrantID: grantID(o.start.ClientID, o.grantID), ACR: one.ACR, AMR: one.AMR, AuthTime: one.AuthTime,
+		Roles: one.Roles, Epoch: one.Epoch, ClientEpoch: o.start.ClientEpoch, Thumbprint: o.start.Thumbprint,
+		Certificate: o.start.Form.Certificate, Opaque: o.start.Form.Opaque,
+	}
+}
+
 // confinedTo is the client that a refresh token is authenticated for, "" for any.
 func (start *Start) confinedTo() string {
 	if !start.Confined {
 		return ""
 	}
 	return start.ClientID
+}
+
+// binding is the thumbprint of the key or certificate that the grant is bound to, "" for none. Which it is shows when it is proved: both
+// are hashes of what the other cannot be.
+func (start *Start) binding() string {
+	if start.Thumbprint == "" && start.Form.BindsRefresh {
+		return start.Form.Certificate
+	}
+	return start.Thumbprint
 }
 
 // GrantID is the id of the session's first grant.

@@ -140,7 +140,7 @@ func (s *redisStore) open(ctx context.Context, o *opening) error {
 		cookie = short(o.cookie.hash())
 	} else {
 		grant, hash = string(o.grantID[:]), shorter(o.refresh.hash())
-		thumbprint = encodeThumbprint(o.start.Thumbprint)
+		thumbprint = encodeThumbprint(o.start.binding())
 	}
 	if !o.start.AuthTime.IsZero() {
 		authTime = micros(o.start.AuthTime)

@@ -122,7 +122,7 @@ func (s sqlStore) insertGrant(ctx context.Context, tx sqldb.Tx, o *opening) erro
 	_, err := tx.ExecContext(ctx, insertGrant, o.grantID.String(), one.ID, one.Subject, start.ClientID, start.Scope,
 		encodeList(start.Audience), *o.person.roles, one.Epoch, sqldb.Micros(one.AuthTime), one.ACR, encodeList(one.AMR),
 		o.refresh.hash(), sqldb.Micros(o.idle), sqldb.Micros(o.end), sqldb.Micros(o.now),
-		addressText(one.Device.Address), one.Device.UserAgent, purgeAt(o.idle), start.Thumbprint)
+		addressText(one.Device.Address), one.Device.UserAgent, purgeAt(o.idle), start.binding())
 	return err
 }
 
