@@ -65,6 +65,8 @@ func (e *edge) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		secure:  isHTTPS(r, trusted),
 		trusted: trusted,
 		api:     isAPI(r.URL.Path),
+
+		evidence: evidenceOf(r, trusted, e.cfg.TLS.ClientCertificates.Header),
 	}
 	x.response.ResponseWriter = w
 	x.idValue[0] = x.id

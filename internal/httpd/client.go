@@ -23,11 +23,11 @@ func peerAddr(remote string) netip.Addr {
 // Everything to the left of it could have been made up by it. An element that is no address ends the walk at the proxy that
 // wrote it.
 func clientAddr(peer netip.Addr, header http.Header, trusted []netip.Prefix) netip.Addr {
-	client := peer
-	if !isTrusted(client, trusted) {
+	client, said := peer, header["X-Forwarded-For"]
+	if len(said) == 0 || !isTrusted(client, trusted) {
 		return client
 	}
-	hops := strings.Split(strings.Join(header.Values("X-Forwarded-For"), ","), ",")
+	hops := strings.Split(strings.Join(said, ","), ",")
 	for i := len(hops) - 1; i >= 0 && isTrusted(client, trusted); i-- {
 		addr, ok := parseHop(hops[i])
 		if !ok {

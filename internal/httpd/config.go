@@ -33,6 +33,16 @@ type TLS struct {
 	CertFile string `yaml:"cert_file" doc:"PEM file with the certificate chain. It is read again when it changes, without a restart."`
 	KeyFile  string `yaml:"key_file" doc:"PEM file with the private key of cert_file."`
 	ACME     ACME   `yaml:"acme" doc:"An authority that certificates are obtained from, where hosts are listed."`
+
+	ClientCertificates ClientCertificates `yaml:"client_certificates" doc:"How it is known which certificate a client has."`
+}
+
+// ClientCertificates says how clients show certificates of their own (RFC 8705), and whose word is taken for them.
+type ClientCertificates struct {
+	Request bool     `yaml:"request" doc:"Ask clients for a certificate when they connect. They may go without one. Browsers that have any ask their owners which, so name hosts for it where people sign in, too."`
+	Hosts   []string `yaml:"hosts" doc:"The names (SNI) under which clients are asked; without any, under all."`
+	Header  bool     `yaml:"header" doc:"Believe the headers Client-Cert and Client-Cert-Chain (RFC 9440) of http.trusted_proxies. Each of them must set or remove both, or anybody can claim any certificate."`
+	CAFile  string   `yaml:"ca_file" doc:"PEM file with the authorities that vouch for clients which prove themselves by name (tls_client_auth). It is read again when it changes."`
 }
 
 // ACME says how certificates are obtained from an authority such as Let's Encrypt (RFC 8555). Using it accepts the authority's
@@ -68,7 +78,7 @@ func DefaultConfig() Config {
 
 // Validate returns everything that is wrong with the configuration, each with its key, value and remedy.
 func (c Config) Validate() error {
-	errs := []error{CheckListen("listen", c.Listen), c.TLS.validate()}
+	errs := []error{CheckListen("listen", c.Listen), c.TLS.validate(), c.checkClientCertificates()}
 	origins := http.NewCrossOriginProtection()
 	for _, origin := range c.TrustedOrigins {
 		if origins.AddTrustedOrigin(origin) != nil {
@@ -139,6 +149,27 @@ func (t TLS) validate() error {
 	return errors.Join(errs...)
 }
 
+func (c Config) checkClientCertificates() error {
+	var errs []error
+	of := c.TLS.ClientCertificates
+	if of.Request && !c.TLS.Enabled() {
+		errs = append(errs, errors.New("tls.client_certificates.request: true, but this listener speaks no TLS; set tls.cert_file, or have "+
+			"the proxy that does tell about them with tls.client_certificates.header"))
+	}
+	if len(of.Hosts) > 0 && !of.Request {
+		errs = append(errs, fmt.Errorf("tls.client_certificates.hosts: %q, but nobody is asked; set request to true, or leave it out", of.Hosts))
+	}
+	for _, host := range of.Hosts {
+		if host == "" || strings.ContainsAny(host, ":/*@ ") {
+			errs = append(errs, fmt.Errorf("tls.client_certificates.hosts: %q is no host name; write it like mtls.id.example.com", host))
+		}
+	}
+	if of.Header && len(c.TrustedProxies) == 0 {
+		errs = append(errs, errors.New("tls.client_certificates.header: true, but nobody is believed; list the proxies in trusted_proxies"))
+	}
+	return errors.Join(errs...)
+}
+
 // CheckListen returns what is wrong with an address to listen on, naming the key that holds it.
 func CheckListen(key, listen string) error {
 	_, port, err := net.SplitHostPort(listen)
@@ -161,6 +192,10 @@ func (c Config) Warnings() []string {
 	if slices.ContainsFunc(c.TrustedProxies, func(p netip.Prefix) bool { return p.IsValid() && p.Bits() == 0 }) {
 		warnings = append(warnings, "trusted_proxies: the whole Internet is trusted, so that anybody can pretend to come from "+
 			"any address; list your proxies only")
+	}
+	if c.TLS.ClientCertificates.Header && slices.ContainsFunc(c.TrustedProxies, func(p netip.Prefix) bool { return p.IsValid() && p.Bits() == 0 }) {
+		warnings = append(warnings, "tls.client_certificates.header: the whole Internet is trusted, so that anybody can claim any "+
+			"certificate; list your proxies only")
 	}
 	return warnings
 }

@@ -1,5 +1,7 @@
 package httpd
 
+import "errors"
+
 // NewCertificates and its Get are tested with a clock of the test's own.
 var NewCertificates = newCertificates
 
@@ -14,3 +16,13 @@ var (
 	Unmarshal = unmarshal
 	ErrTwice  = errTwice
 )
+
+// IsPublic is exposed to the tests of this package.
+var IsPublic = isPublic
+
+// ParseClientCert reads both headers.
+func ParseClientCert(cert, chain []string) ([]byte, [][]byte, error) {
+	der, err := parseClientCert(cert)
+	rest, errRest := parseClientChain(chain)
+	return der, rest, errors.Join(err, errRest)
+}

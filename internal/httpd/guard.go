@@ -33,7 +33,7 @@ func Guard(cfg Config, exempt ...string) func(http.Handler) http.Handler {
 			ctx, cancel := context.WithTimeout(r.Context(), cfg.RequestTimeout)
 			defer cancel()
 			r = r.WithContext(ctx)
-			// The server's own writer, which MaxBytesReader tells to close the connection after a body that is too large.
+			// The server's own writer: net/http's is told by MaxBytesReader to close the connection after a body that is too large.
 			own := w
 			if x != nil {
 				own = x.response.ResponseWriter

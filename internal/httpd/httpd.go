@@ -130,6 +130,7 @@ type exchange struct {
 	agent           string // User-Agent, as it was sent
 	secure          bool   // the client's connection is encrypted
 	trusted         bool   // the peer is one of our proxies
+	evidence        evidence
 	api             bool   // answers are JSON
 	route           string // the pattern that matched, "" when none did
 	response        response
@@ -148,6 +149,19 @@ func (x *exchange) Value(key any) any {
 		return x
 	}
 	return x.Context.Value(key)
+}
+
+// afterFuncer is a context that knows by itself what to do when it ends. Package context looks for it too.
+type afterFuncer interface {
+	AfterFunc(f func()) (stop func() bool)
+}
+
+// AfterFunc leaves context.AfterFunc to the server's context, which does it for less than a context around it.
+func (x *exchange) AfterFunc(f func()) (stop func() bool) {
+	if own, ok := x.Context.(afterFuncer); ok {
+		return own.AfterFunc(f)
+	}
+	return context.AfterFunc(x.Context, f)
 }
 
 func exchangeOf(ctx context.Context) *exchange {

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"syscall"
+
+	"github.com/sumunio/sumun/internal/httpd/http1"
 )
 
 // Server serves one handler on one listener, and on a second one the challenges of an ACME authority where that is asked for.
@@ -23,9 +25,22 @@ type Server struct {
 
 // endpoint is a bound listener and what serves it.
 type endpoint struct {
-	server   *http.Server
+	server   httpServer
 	listener net.Listener
 }
+
+// httpServer is *http.Server, or what serves plain requests in front of it.
+type httpServer interface {
+	Serve(l net.Listener) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
+// encrypted is an http.Server that speaks TLS.
+type encrypted struct{ *http.Server }
+
+// Serve implements httpServer.
+func (s encrypted) Serve(l net.Listener) error { return s.ServeTLS(l, "", "") }
 
 // NewServer returns a server that is not listening yet. It fails only when cfg is not valid.
 func NewServer(cfg Config, h http.Handler, log *slog.Logger) (*Server, error) {
@@ -52,6 +67,9 @@ func (s *Server) Listen(ctx context.Context) error {
 			return err
 		}
 		main.TLSConfig = c
+	}
+	if main.TLSConfig != nil {
+		s.cfg.TLS.ClientCertificates.ask(main.TLSConfig)
 	}
 	if err := s.bind(ctx, s.cfg.Listen, main); err != nil {
 		return err
@@ -97,7 +115,11 @@ func (s *Server) bind(ctx context.Context, address string, server *http.Server) 
 		s.endpoints = nil
 		return listenError(address, err)
 	}
-	s.endpoints = append(s.endpoints, &endpoint{server, l})
+	e := &endpoint{listener: l, server: http1.New(server)}
+	if server.TLSConfig != nil {
+		e.server = encrypted{server}
+	}
+	s.endpoints = append(s.endpoints, e)
 	return nil
 }
 
@@ -162,12 +184,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (e *endpoint) serve() error {
-	var err error
-	if e.server.TLSConfig != nil {
-		err = e.server.ServeTLS(e.listener, "", "")
-	} else {
-		err = e.server.Serve(e.listener)
-	}
+	err := e.server.Serve(e.listener)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

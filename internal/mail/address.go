@@ -33,6 +33,20 @@ type Address struct {
 // String returns Spec.
 func (a Address) String() string { return a.Spec }
 
+// Same reports whether two addresses are written alike, but for the case of letters in ASCII. It is stricter than their keys, which take
+// look-alikes for one another so that nobody can use them to deceive: what an address opens, a look-alike must not.
+func Same(a, b string) bool { return LowerASCII(a) == LowerASCII(b) }
+
+// LowerASCII is strings.ToLower for the letters of ASCII alone: no other letter becomes one of them.
+func LowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
 // ascii is the address as SMTP carries it: the local part as typed, the domain in its ASCII form.
 func (a Address) ascii() string {
 	return a.Spec[:strings.LastIndexByte(a.Spec, '@')] + a.Key[strings.LastIndexByte(a.Key, '@'):]

@@ -12,6 +12,7 @@ package ratelimit
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -43,6 +44,16 @@ type Verdict struct {
 	RetryAfter time.Duration
 	// ResetAfter is how long until the full burst is allowed again.
 	ResetAfter time.Duration
+}
+
+// Network is what requests of one network address are counted by: of IPv6 the whole /64, which is what one customer has.
+func Network(a netip.Addr) string {
+	if a = a.Unmap(); a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return a.String()
 }
 
 // Off allows everything. It is for load tests.

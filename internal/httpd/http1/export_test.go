@@ -1,0 +1,34 @@
+package http1
+
+import (
+	"net/http"
+	"runtime"
+)
+
+// Parse is what decides which requests are plain.
+var Parse = parse
+
+// IsText is what decides which values are.
+var IsText = isText
+
+// AwaitEarly waits until the watch has seen that the next request has come, while the one of w is being served.
+func AwaitEarly(w http.ResponseWriter) {
+	watch := &w.(*response).conn.watch
+	watch.mu.Lock()
+	defer watch.mu.Unlock()
+	for !watch.came {
+		watch.ended.Wait()
+	}
+}
+
+// AwaitReader waits until somebody reads the body of the request that w answers.
+func AwaitReader(w http.ResponseWriter) {
+	body := &w.(*response).body
+	for body.mu.TryLock() {
+		body.mu.Unlock()
+		runtime.Gosched()
+	}
+}
+
+// InSize is how long a plain head may be.
+const InSize = inSize
