@@ -17,9 +17,16 @@ func (s *Service) Account(ctx context.Context, id string) (Account, error) {
 	return loadAccount(ctx, s.deps.DB.Reader(), id)
 }
 
-// Edit is a change of one's profile; nil fields stay as they are. An empty user name removes it.
+// Edit is a change of one's profile; nil fields stay as they are. An empty user name, number or address removes it.
 type Edit struct {
-	Name, UserName, Locale *string
+	Name, UserName, Locale, Phone *string
+	Address                       *PostalAddress
+}
+
+// idle reports whether the edit changes nothing.
+func (e Edit) idle(a Account) bool {
+	return valueOr(e.Name, a.Name) == a.Name && valueOr(e.UserName, a.UserName) == a.UserName && valueOr(e.Locale, a.Locale) == a.Locale &&
+		valueOr(e.Phone, a.Phone) == a.Phone && valueOr(e.Address, a.Address) == a.Address
 }
 
 // EditProfile changes what a person may change about themselves. version 0 edits whatever is there; any other must be
@@ -50,7 +57,7 @@ func (s *Service) editProfile(ctx context.Context, c Caller, version int64, e Ed
 		if version != 0 && version != a.Version {
 			return ErrVersion
 		}
-		if valueOr(e.Name, a.Name) == a.Name && valueOr(e.UserName, a.UserName) == a.UserName && valueOr(e.Locale, a.Locale) == a.Locale {
+		if e.idle(a) {
 			return nil // nothing to do, so nothing happened
 		}
 		if err := s.storeProfile(ctx, tx, a, e); err != nil {
@@ -69,10 +76,16 @@ func (s *Service) storeProfile(ctx context.Context, tx sqldb.Tx, a Account, e Ed
 	name, nameErr := parseName(valueOr(e.Name, a.Name))
 	userName, userNameKey, userErr := parseUserName(valueOr(e.UserName, a.UserName))
 	locale, localeErr := parseLocale(valueOr(e.Locale, a.Locale))
-	if err := joinFaults(nameErr, userErr, localeErr); err != nil {
+	phone, phoneErr := parsePhone(valueOr(e.Phone, a.Phone))
+	address, addressErr := parseAddress(valueOr(e.Address, a.Address))
+	if err := joinFaults(nameErr, userErr, localeErr, phoneErr, addressErr); err != nil {
 		return err
 	}
-	res, err := tx.ExecContext(ctx, updateProfile, name, nullable(userName), nullable(userNameKey), locale,
+	stored, err := addressText(address)
+	if err != nil {
+		return err
+	}
+	res, err := tx.ExecContext(ctx, updateProfile, name, nullable(userName), nullable(userNameKey), locale, phone, stored,
 		sqldb.Micros(s.deps.Clock()), a.ID, a.Version)
 	if sqldb.IsUnique(err) {
 		return ErrUserNameTaken
@@ -86,7 +99,7 @@ func (s *Service) storeProfile(ctx context.Context, tx sqldb.Tx, a Account, e Ed
 	return nil
 }
 
-func valueOr(p *string, otherwise string) string {
+func valueOr[T any](p *T, otherwise T) T {
 	if p == nil {
 		return otherwise
 	}
@@ -127,6 +140,9 @@ type replacement struct {
 
 func (s *Service) replacePassword(ctx context.Context, r replacement) error {
 	a := r.account
+	if a.Directory != "" {
+		return ErrDirectory
+	}
 	if err := s.checkPassword(r.field, r.next, password.Person{Email: a.Email, UserName: a.UserName, Name: a.Name}); err != nil {
 		return err
 	}
@@ -257,7 +273,8 @@ func linkedAccount(ctx context.Context, q sqldb.Queryer, c confirmation) (Accoun
 }
 
 // ChangeAddress needs a recent sign-in. The new address gets a link to confirm it, the old one is told; nothing changes
-// until the link is used. Whether another account has the new address does not show.
+// until the link is used. Whether another account has the new address does not show. An address that a directory answers for is for
+// its own people.
 func (s *Service) ChangeAddress(ctx context.Context, c Caller, email string) error {
 	if err := c.recent(s.deps.Clock(), s.cfg.RecentSignIn); err != nil {
 		return err
@@ -269,6 +286,11 @@ func (s *Service) ChangeAddress(ctx context.Context, c Caller, email string) err
 	a, err := s.Account(ctx, c.Account)
 	if err != nil {
 		return err
+	}
+	if d := s.directoryOf(email); d != nil {
+		if name, _, _ := d.Describe(); name != a.Directory {
+			return ErrDirectory // who has it could not sign in with it, nor could the person whose it is there
+		}
 	}
 	if addr.Key == a.emailKey {
 		return invalid("email", "email.unchanged", "This is the address of the account already.")

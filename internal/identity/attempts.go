@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
@@ -44,14 +45,7 @@ func newAttemptKey(kind string, parts ...string) attemptKey {
 func accountKey(identifier string) attemptKey { return newAttemptKey("account", identifier) }
 
 // networkKey is the bucket of an IPv4 address, or of the /64 that an IPv6 customer is given.
-func networkKey(addr netip.Addr) attemptKey {
-	if addr.Is6() && !addr.Is4In6() {
-		if p, err := addr.Prefix(64); err == nil {
-			return newAttemptKey("network", p.String())
-		}
-	}
-	return newAttemptKey("network", addr.Unmap().String())
-}
+func networkKey(addr netip.Addr) attemptKey { return newAttemptKey("network", ratelimit.Network(addr)) }
 
 // One statement decides and counts: of two at once the second sees the first's count. drained_at is when the bucket will be
 // empty, so (drained_at - now) / Forget, rounded up, is how full it is.

@@ -13,6 +13,7 @@ type Config struct {
 	SetupLifetime        time.Duration `yaml:"setup_lifetime" doc:"How long the printed link for the first administrator can be used."`
 	RecentSignIn         time.Duration `yaml:"recent_sign_in" doc:"How recent a sign-in must be to change the password or the address or to delete the account."`
 	DeviceLifetime       time.Duration `yaml:"device_lifetime" doc:"How long a device that signed in is known; each sign-in extends it."`
+	DirectoryCheck       time.Duration `yaml:"directory_check" doc:"How often a directory is asked whether its people are still there. The sessions of who has gone, or was disabled, end."`
 	Attempts             Attempts      `yaml:"attempts" doc:"How fast passwords may be guessed."`
 	Requests             Requests      `yaml:"requests" doc:"How often mails may be caused and links tried."`
 }
@@ -51,6 +52,7 @@ func DefaultConfig() Config {
 		SetupLifetime:        24 * time.Hour,
 		RecentSignIn:         10 * time.Minute,
 		DeviceLifetime:       365 * 24 * time.Hour,
+		DirectoryCheck:       time.Hour,
 		Attempts: Attempts{
 			Account: AttemptLimit{Free: 4, Delay: time.Second, LockAfter: 10, LockFor: 15 * time.Minute, Forget: time.Hour},
 			Address: AttemptLimit{Free: 30, Delay: time.Second, LockAfter: 40, LockFor: 15 * time.Minute, Forget: time.Minute},
@@ -72,6 +74,7 @@ func (c Config) Validate() error {
 	positive("setup_lifetime", c.SetupLifetime)
 	positive("recent_sign_in", c.RecentSignIn)
 	positive("device_lifetime", c.DeviceLifetime)
+	positive("directory_check", c.DirectoryCheck)
 	errs = append(errs, c.Attempts.Account.validate("attempts.account"), c.Attempts.Address.validate("attempts.address"))
 	for key, n := range map[string]int{
 		"requests.mails_per_address": c.Requests.MailsPerAddress, "requests.mails_per_client": c.Requests.MailsPerClient,

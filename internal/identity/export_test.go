@@ -19,3 +19,10 @@ func IdentifierKey(typed string) (key, arg string) {
 
 // CookieValue lets the fuzz target reach the parser of the Cookie header.
 func CookieValue(header, name string) string { return cookieValue(header, name) }
+
+// ParseContact lets the fuzz target reach the parsers of where people are reached.
+func ParseContact(phone string, address PostalAddress) (string, PostalAddress, error) {
+	p, phoneErr := parsePhone(phone)
+	a, addressErr := parseAddress(address)
+	return p, a, joinFaults(phoneErr, addressErr)
+}

@@ -17,15 +17,15 @@ import (
 	"github.com/sumunio/sumun/internal/web"
 )
 
-// origin is where the request being served came from.
-func origin(ctx context.Context) audit.Origin {
+// OriginOf is where the request being served came from.
+func OriginOf(ctx context.Context) audit.Origin {
 	return audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)}
 }
 
 // caller is the signed-in person; operations that use it declare the bearer scheme, which fills the context.
 func caller(ctx context.Context) Caller {
 	claims := auth.FromContext(ctx)
-	return Caller{Account: claims.Subject, Session: claims.SessionID, AuthTime: claims.AuthTime, Origin: origin(ctx)}
+	return Caller{Account: claims.Subject, Session: claims.SessionID, AuthTime: claims.AuthTime, Origin: OriginOf(ctx)}
 }
 
 // userBody is an account as its owner sees it.
@@ -36,9 +36,20 @@ type userBody struct {
 	Name          string    `json:"name"`
 	UserName      string    `json:"user_name,omitempty" doc:"Can be used instead of the address to sign in."`
 	Locale        string    `json:"locale,omitempty" doc:"Language of mails and pages, en or ko; absent: no preference."`
+	Phone         string    `json:"phone_number,omitempty" doc:"In E.164; nobody has verified it."`
+	Address       *address  `json:"address,omitempty"`
 	Roles         []string  `json:"roles"`
 	CreatedAt     time.Time `json:"created_at"`
 	UpdatedAt     time.Time `json:"updated_at"`
+}
+
+// address is a postal address, under the names of OpenID Connect Core 1.0, section 5.1.1.
+type address struct {
+	Street     string `json:"street_address,omitempty" maxLength:"800"`
+	Locality   string `json:"locality,omitempty" maxLength:"800" doc:"City."`
+	Region     string `json:"region,omitempty" maxLength:"800" doc:"Province or state."`
+	PostalCode string `json:"postal_code,omitempty" maxLength:"800"`
+	Country    string `json:"country,omitempty" maxLength:"800"`
 }
 
 type userOutput struct {
@@ -51,10 +62,14 @@ func newUserOutput(a Account) *userOutput {
 	if roles == nil {
 		roles = []string{}
 	}
-	return &userOutput{ETag: etag(a.Version), Body: userBody{
-		ID: a.ID, Email: a.Email, EmailVerified: a.EmailVerified, Name: a.Name, UserName: a.UserName, Locale: a.Locale,
+	out := &userOutput{ETag: etag(a.Version), Body: userBody{
+		ID: a.ID, Email: a.Email, EmailVerified: a.EmailVerified, Name: a.Name, UserName: a.UserName, Locale: a.Locale, Phone: a.Phone,
 		Roles: roles, CreatedAt: a.CreatedAt, UpdatedAt: a.UpdatedAt,
 	}}
+	if a.Address != (PostalAddress{}) {
+		out.Body.Address = (*address)(&a.Address)
+	}
+	return out
 }
 
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
@@ -100,9 +115,11 @@ type createdUser struct {
 type editInput struct {
 	IfMatch string `header:"If-Match" doc:"ETag of the version that the change was made on; without it the change is made on whatever is there."`
 	Body    struct {
-		Name     *string `json:"name,omitempty" maxLength:"400"`
-		UserName *string `json:"user_name,omitempty" maxLength:"32" doc:"Empty removes it."`
-		Locale   *string `json:"locale,omitempty" maxLength:"35" doc:"en, ko, or empty for no preference."`
+		Name     *string  `json:"name,omitempty" maxLength:"400"`
+		UserName *string  `json:"user_name,omitempty" maxLength:"32" doc:"Empty removes it."`
+		Locale   *string  `json:"locale,omitempty" maxLength:"35" doc:"en, ko, or empty for no preference."`
+		Phone    *string  `json:"phone_number,omitempty" maxLength:"40" doc:"With the country's code: +82 10 1234 5678. Empty removes it."`
+		Address  *address `json:"address,omitempty" doc:"Replaces the whole address; without members removes it."`
 	}
 }
 
@@ -218,11 +235,11 @@ func (s *Service) MountAPI(humaAPI huma.API, cookies httpd.Cookies) {
 }
 
 func (s api) postUser(ctx context.Context, in *emailInput) (*struct{}, error) {
-	return nil, s.SignUp(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), origin(ctx))
+	return nil, s.SignUp(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), OriginOf(ctx))
 }
 
 func (s api) postRecovery(ctx context.Context, in *emailInput) (*struct{}, error) {
-	return nil, s.Recover(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), origin(ctx))
+	return nil, s.Recover(ctx, in.Body.Email, web.Locale(in.AcceptLanguage), OriginOf(ctx))
 }
 
 func (s api) postConfirmation(ctx context.Context, in *confirmInput) (*createdUser, error) {
@@ -232,7 +249,7 @@ func (s api) postConfirmation(ctx context.Context, in *confirmInput) (*createdUs
 	}
 	a, err := s.ConfirmSignUp(ctx, in.Body.Token, NewAccount{
 		Name: in.Body.Name, UserName: in.Body.UserName, Password: in.Body.Password, Locale: locale,
-	}, origin(ctx))
+	}, OriginOf(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +270,9 @@ func (s api) patchMe(ctx context.Context, in *editInput) (*userOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.EditProfile(ctx, caller(ctx), version, Edit{Name: in.Body.Name, UserName: in.Body.UserName, Locale: in.Body.Locale})
+	a, err := s.EditProfile(ctx, caller(ctx), version, Edit{
+		Name: in.Body.Name, UserName: in.Body.UserName, Locale: in.Body.Locale, Phone: in.Body.Phone, Address: (*PostalAddress)(in.Body.Address),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +300,7 @@ func (s api) postAddressConfirmation(ctx context.Context, in *tokenInput) (*stru
 }
 
 func (s api) postReset(ctx context.Context, in *resetInput) (*struct{}, error) {
-	return nil, s.ResetPassword(ctx, in.Body.Token, in.Body.Password, origin(ctx))
+	return nil, s.ResetPassword(ctx, in.Body.Token, in.Body.Password, OriginOf(ctx))
 }
 
 func (s api) listEvents(ctx context.Context, in *pageInput) (*eventsOutput, error) {
@@ -318,7 +337,7 @@ func (s api) postSession(ctx context.Context, in *signInInput) (*signInOutput, e
 	}
 	signed, err := s.SignIn(ctx, SignIn{
 		Identifier: in.Body.Identifier, Password: in.Body.Password, DeviceToken: deviceToken, Thumbprint: session.Thumbprint(ctx),
-		Origin: origin(ctx),
+		Origin: OriginOf(ctx),
 	})
 	if err != nil {
 		return nil, err

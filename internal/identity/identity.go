@@ -71,14 +71,18 @@ const (
 type Account struct {
 	ID, Email, UserName, Name, Locale string
 	EmailVerified                     bool
+	Phone                             string // E.164, "" for none; nobody has verified it
+	Address                           PostalAddress
 	Status                            Status
 	Roles                             []string
 	Version                           int64
 	CreatedAt, UpdatedAt              time.Time
 	PasswordChangedAt                 time.Time
 	LastSignInAt                      time.Time // zero: never
+	Directory                         string    // which keeps the password, "" for none
 
-	emailKey, passwordHash string
+	emailKey, passwordHash           string
+	directorySubject, directoryLogin string
 }
 
 // Caller is a signed-in person asking for something: whose account, in which session, and when the password was last
@@ -135,6 +139,21 @@ func parseName(s string) (string, error) {
 		return "", invalid("name", "name.characters", "The name holds characters that cannot be shown.")
 	}
 	return s, nil
+}
+
+// CleanName makes of what somebody else says a person's name that an account can have, or "".
+func CleanName(said string) string {
+	said = strings.Join(strings.Fields(norm.NFC.String(strings.ToValidUTF8(said, ""))), " ")
+	said = strings.Map(func(r rune) rune {
+		if hidden(r) {
+			return -1
+		}
+		return r
+	}, said)
+	if runes := []rune(said); len(runes) > maxNameRunes {
+		said = string(runes[:maxNameRunes])
+	}
+	return strings.TrimSpace(said)
 }
 
 // hidden reports control characters, line breaks and the invisible characters that reorder text.

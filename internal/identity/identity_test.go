@@ -67,6 +67,7 @@ type world struct {
 	verifier *auth.Verifier
 	compose  mail.Composer
 	ring     *keyring.Keyring
+	company  *company // whose directory is asked, in the tests of directories
 }
 
 // option changes what a world is made of.

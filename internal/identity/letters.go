@@ -99,7 +99,7 @@ func (s Letters) composeRecovery(ctx context.Context, l mail.Letter) (*mail.Mess
 		return nil, nil
 	}
 	a, err := accountByAddress(ctx, s.deps.DB.Reader(), addr.Key)
-	if errors.Is(err, ErrNotFound) || (err == nil && !a.mayGetLink(l)) {
+	if errors.Is(err, ErrNotFound) || (err == nil && (!a.mayGetLink(l) || a.Directory != "")) {
 		return nil, nil
 	}
 	if err != nil {

@@ -169,7 +169,7 @@ func stranger(r *http.Request) *http.Request {
 }
 
 func (p pages) caller(r *http.Request, v visitor) Caller {
-	return Caller{Account: v.account.ID, Session: v.session.ID, AuthTime: v.session.AuthTime, Origin: origin(r.Context())}
+	return Caller{Account: v.account.ID, Session: v.session.ID, AuthTime: v.session.AuthTime, Origin: OriginOf(r.Context())}
 }
 
 // see answers a form that was carried out: go and look there (RFC 9110, section 15.4.4).
@@ -282,7 +282,7 @@ func (p pages) passwordCheck(w http.ResponseWriter, r *http.Request, v *visitor)
 	if v != nil {
 		who = password.Person{Email: v.account.Email, UserName: v.account.UserName, Name: v.account.Name}
 	}
-	violations, err := p.CheckPassword(r.Context(), f.Get("password"), who, origin(r.Context()))
+	violations, err := p.CheckPassword(r.Context(), f.Get("password"), who, OriginOf(r.Context()))
 	if err != nil {
 		return err
 	}

@@ -33,14 +33,20 @@ func (p pages) account(w http.ResponseWriter, r *http.Request, v visitor) error 
 		return err
 	}
 	a := v.account
+	directory := ""
+	if a.Directory != "" {
+		directory, _ = p.passwordPlaceOf(a)
+	}
 	return p.show(w, r, web.Account{Name: a.Name, UserName: a.UserName, Email: a.Email, PendingEmail: pending, Locale: a.Locale,
+		Phone: a.Phone, Address: web.Address(a.Address), Directory: directory,
 		CreatedAt: a.CreatedAt, PasswordChangedAt: a.PasswordChangedAt, NoPassword: !a.HasPassword(),
 		Notice: notice(r, "profile_saved", "password_changed", "address_changed")})
 }
 
 func (p pages) profileForm(w http.ResponseWriter, r *http.Request, v visitor) error {
 	a := v.account
-	return p.show(w, r, web.EditProfile{Version: strconv.FormatInt(a.Version, 10), Name: a.Name, UserName: a.UserName, Locale: a.Locale})
+	return p.show(w, r, web.EditProfile{Version: strconv.FormatInt(a.Version, 10), Name: a.Name, UserName: a.UserName, Locale: a.Locale,
+		Phone: a.Phone, Address: web.Address(a.Address)})
 }
 
 func (p pages) profile(w http.ResponseWriter, r *http.Request, v visitor) error {
@@ -52,17 +58,28 @@ func (p pages) profile(w http.ResponseWriter, r *http.Request, v visitor) error 
 	if err != nil || version < 1 {
 		return errForm
 	}
-	name, userName, locale := f.Get("name"), f.Get("user_name"), f.Get("locale")
-	_, err = p.EditProfile(r.Context(), p.caller(r, v), version, Edit{Name: &name, UserName: &userName, Locale: &locale})
+	name, userName, locale, phone := f.Get("name"), f.Get("user_name"), f.Get("locale"), f.Get("phone_number")
+	address := PostalAddress{Street: f.Get("street_address"), Locality: f.Get("locality"), Region: f.Get("region"),
+		PostalCode: f.Get("postal_code"), Country: f.Get("country")}
+	e := Edit{Name: &name, UserName: &userName, Locale: &locale}
+	if f.Has("phone_number") { // a page of the version before has no such fields
+		e.Phone, e.Address = &phone, &address
+	}
+	_, err = p.EditProfile(r.Context(), p.caller(r, v), version, e)
 	if err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
-			return web.EditProfile{Form: form, Version: strconv.FormatInt(v.account.Version, 10), Name: name, UserName: userName, Locale: locale}
+			return web.EditProfile{Form: form, Version: strconv.FormatInt(v.account.Version, 10), Name: name, UserName: userName, Locale: locale,
+				Phone: phone, Address: web.Address(address)}
 		})
 	}
 	return see(w, r, pathAccount, url.Values{"notice": {"profile_saved"}})
 }
 
 func (p pages) passwordForm(w http.ResponseWriter, r *http.Request, v visitor) error {
+	if v.account.Directory != "" {
+		label, address := p.passwordPlaceOf(v.account)
+		return p.show(w, r, web.PasswordElsewhere{Keeper: label, Address: address, Back: pathAccount})
+	}
 	return p.show(w, r, web.ChangePassword{Email: v.account.Email, AskCurrent: v.account.HasPassword(), Rules: p.rules()})
 }
 
@@ -121,7 +138,7 @@ func (p pages) confirmAddress(w http.ResponseWriter, r *http.Request, v visitor)
 }
 
 func (p pages) reauthenticateForm(w http.ResponseWriter, r *http.Request, v visitor) error {
-	return p.show(w, r, web.Reauthenticate{Email: v.account.Email, NoPassword: !v.account.HasPassword(), ReturnTo: r.URL.Query().Get("return_to")})
+	return p.show(w, r, web.Reauthenticate{Email: v.account.Email, NoPassword: !v.account.asksPassword(), ReturnTo: r.URL.Query().Get("return_to")})
 }
 
 func (p pages) reauthenticate(w http.ResponseWriter, r *http.Request, v visitor) error {
@@ -132,7 +149,7 @@ func (p pages) reauthenticate(w http.ResponseWriter, r *http.Request, v visitor)
 	cookie, err := p.Reauthenticate(r.Context(), p.caller(r, v), f.Get("current_password"))
 	if err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
-			return web.Reauthenticate{Form: form, Email: v.account.Email, NoPassword: !v.account.HasPassword(), ReturnTo: f.Get("return_to")}
+			return web.Reauthenticate{Form: form, Email: v.account.Email, NoPassword: !v.account.asksPassword(), ReturnTo: f.Get("return_to")}
 		})
 	}
 	p.remember(w, cookie)
@@ -200,6 +217,10 @@ func (p pages) delete(w http.ResponseWriter, r *http.Request, v visitor) error {
 	if err != nil {
 		return err
 	}
+	frames, err := p.deps.Frames(r.Context(), v.session.ID)
+	if err != nil {
+		return err
+	}
 	err = invalid("confirm", "confirm.required", "Tick the box to confirm.")
 	if f.Get("confirm") == "yes" {
 		err = p.DeleteAccount(r.Context(), p.caller(r, v), 0)
@@ -208,5 +229,5 @@ func (p pages) delete(w http.ResponseWriter, r *http.Request, v visitor) error {
 		return p.again(w, r, err, func(form web.Form) web.Page { return web.Delete{Form: form, Email: v.account.Email} })
 	}
 	p.forget(w)
-	return p.show(w, stranger(r), web.Deleted{})
+	return p.show(w, stranger(r), web.Deleted{Frames: frames})
 }

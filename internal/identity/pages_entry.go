@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -20,7 +21,9 @@ func (p pages) signUp(w http.ResponseWriter, r *http.Request, _ *visitor) error 
 		return err
 	}
 	email := f.Get("email")
-	if err := p.SignUp(r.Context(), email, p.web.Lang(r), origin(r.Context())); err != nil {
+	if err := p.SignUp(r.Context(), email, p.web.Lang(r), OriginOf(r.Context())); errors.Is(err, ErrDirectory) {
+		return p.elsewhere(w, r, email)
+	} else if err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page { return web.SignUp{Form: form, Email: email} })
 	}
 	return p.show(w, r, web.SignUpSent{Email: email, Lifetime: p.cfg.ConfirmationLifetime})
@@ -28,7 +31,7 @@ func (p pages) signUp(w http.ResponseWriter, r *http.Request, _ *visitor) error 
 
 func (p pages) confirmForm(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	token := r.URL.Query().Get("token")
-	email, err := p.PendingSignUp(r.Context(), token, origin(r.Context()))
+	email, err := p.PendingSignUp(r.Context(), token, OriginOf(r.Context()))
 	if err != nil {
 		return err
 	}
@@ -41,12 +44,12 @@ func (p pages) confirm(w http.ResponseWriter, r *http.Request, _ *visitor) error
 		return err
 	}
 	token := f.Get("token")
-	email, err := p.PendingSignUp(r.Context(), token, origin(r.Context()))
+	email, err := p.PendingSignUp(r.Context(), token, OriginOf(r.Context()))
 	if err != nil {
 		return err
 	}
 	n := NewAccount{Name: f.Get("name"), UserName: f.Get("user_name"), Password: f.Get("new_password"), Locale: p.web.Lang(r)}
-	if _, err := p.ConfirmSignUp(r.Context(), token, n, origin(r.Context())); err != nil {
+	if _, err := p.ConfirmSignUp(r.Context(), token, n, OriginOf(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.Confirm{Form: form, Token: token, Email: email, Name: n.Name, UserName: n.UserName, Rules: p.rules()}
 		})
@@ -56,10 +59,11 @@ func (p pages) confirm(w http.ResponseWriter, r *http.Request, _ *visitor) error
 
 func (p pages) signInForm(w http.ResponseWriter, r *http.Request, v *visitor) error {
 	back := r.URL.Query().Get("return_to")
-	if v != nil {
+	another := r.URL.Query().Has("another") // who is signed in wants to be, or shall be, somebody else
+	if v != nil && !another {
 		return see(w, r, returnTo(back), nil)
 	}
-	return p.show(w, r, web.SignIn{ReturnTo: back, Identifier: r.URL.Query().Get("login_hint"),
+	return p.show(w, r, web.SignIn{ReturnTo: back, Another: another, Identifier: r.URL.Query().Get("login_hint"),
 		Notice: notice(r, "account_created", "password_reset", "address_changed", "session_ended")})
 }
 
@@ -76,7 +80,7 @@ func (p pages) signIn(w http.ResponseWriter, r *http.Request, v *visitor) error 
 	if err != nil {
 		return err
 	}
-	in := SignIn{Identifier: f.Get("identifier"), Password: f.Get("password"), Browser: true, Origin: origin(r.Context()),
+	in := SignIn{Identifier: f.Get("identifier"), Password: f.Get("password"), Browser: true, Origin: OriginOf(r.Context()),
 		DeviceToken: DeviceToken(r, p.cookies)}
 	if v != nil {
 		in.Replaces = v.session
@@ -84,7 +88,7 @@ func (p pages) signIn(w http.ResponseWriter, r *http.Request, v *visitor) error 
 	signed, err := p.SignIn(r.Context(), in)
 	if err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
-			return web.SignIn{Form: form, Identifier: in.Identifier, ReturnTo: f.Get("return_to")}
+			return web.SignIn{Form: form, Identifier: in.Identifier, ReturnTo: f.Get("return_to"), Another: v != nil}
 		})
 	}
 	p.Remember(w, p.cookies, signed)
@@ -92,14 +96,25 @@ func (p pages) signIn(w http.ResponseWriter, r *http.Request, v *visitor) error 
 }
 
 func (p pages) signOut(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	var frames []string
 	if v != nil {
+		var err error
+		if frames, err = p.deps.Frames(r.Context(), v.session.ID); err != nil {
+			return err
+		}
 		if err := p.endOwn(r, *v, v.session.ID, session.SignedOut); err != nil {
 			return err
 		}
 	}
 	p.forget(w)
 	// The answer is a page of its own rather than a redirect, so that it is written for a stranger.
-	return p.show(w, stranger(r), web.SignedOut{})
+	return p.show(w, stranger(r), web.SignedOut{Frames: frames})
+}
+
+// elsewhere says, by the address alone, who keeps the password.
+func (p pages) elsewhere(w http.ResponseWriter, r *http.Request, email string) error {
+	label, address, _ := p.PasswordPlace(email)
+	return p.show(w, r, web.PasswordElsewhere{Keeper: label, Address: address, Back: pathSignIn})
 }
 
 func (p pages) recoverForm(w http.ResponseWriter, r *http.Request, _ *visitor) error {
@@ -112,7 +127,9 @@ func (p pages) recover(w http.ResponseWriter, r *http.Request, _ *visitor) error
 		return err
 	}
 	email := f.Get("email")
-	if err := p.Recover(r.Context(), email, p.web.Lang(r), origin(r.Context())); err != nil {
+	if err := p.Recover(r.Context(), email, p.web.Lang(r), OriginOf(r.Context())); errors.Is(err, ErrDirectory) {
+		return p.elsewhere(w, r, email)
+	} else if err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page { return web.Recover{Form: form, Email: email} })
 	}
 	return p.show(w, r, web.RecoverSent{Email: email, Lifetime: p.cfg.RecoveryLifetime})
@@ -120,7 +137,7 @@ func (p pages) recover(w http.ResponseWriter, r *http.Request, _ *visitor) error
 
 func (p pages) resetForm(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	token := r.URL.Query().Get("token")
-	email, err := p.PendingRecovery(r.Context(), token, origin(r.Context()))
+	email, err := p.PendingRecovery(r.Context(), token, OriginOf(r.Context()))
 	if err != nil {
 		return err
 	}
@@ -133,11 +150,11 @@ func (p pages) reset(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 		return err
 	}
 	token := f.Get("token")
-	email, err := p.PendingRecovery(r.Context(), token, origin(r.Context()))
+	email, err := p.PendingRecovery(r.Context(), token, OriginOf(r.Context()))
 	if err != nil {
 		return err
 	}
-	if err := p.ResetPassword(r.Context(), token, f.Get("new_password"), origin(r.Context())); err != nil {
+	if err := p.ResetPassword(r.Context(), token, f.Get("new_password"), OriginOf(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.Reset{Form: form, Token: token, Email: email, Rules: p.rules()}
 		})
@@ -148,7 +165,7 @@ func (p pages) reset(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 
 func (p pages) setupForm(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	token := r.URL.Query().Get("token")
-	if err := p.PendingSetup(r.Context(), token, origin(r.Context())); err != nil {
+	if err := p.PendingSetup(r.Context(), token, OriginOf(r.Context())); err != nil {
 		return err
 	}
 	return p.show(w, r, web.Setup{Token: token, Rules: p.rules()})
@@ -162,7 +179,7 @@ func (p pages) setup(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 	token := f.Get("token")
 	n := NewAccount{Email: f.Get("email"), Name: f.Get("name"), UserName: f.Get("user_name"),
 		Password: f.Get("new_password"), Locale: p.web.Lang(r)}
-	if _, err := p.SetUp(r.Context(), token, n, origin(r.Context())); err != nil {
+	if _, err := p.SetUp(r.Context(), token, n, OriginOf(r.Context())); err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.Setup{Form: form, Token: token, Email: n.Email, Name: n.Name, UserName: n.UserName, Rules: p.rules()}
 		})

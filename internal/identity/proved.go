@@ -24,6 +24,9 @@ const PathConfirmProved = "/sign-up/connect"
 // HasPassword reports whether the account can be entered with a password.
 func (a Account) HasPassword() bool { return a.passwordHash != "" }
 
+// asksPassword reports whether a password, here or in a directory, proves the account's owner.
+func (a Account) asksPassword() bool { return a.HasPassword() || a.Directory != "" }
+
 // Proved is a person whom somebody else has shown to be the owner of an account.
 type Proved struct {
 	Account     string
@@ -43,6 +46,9 @@ func (s *Service) SignInProved(ctx context.Context, in Proved) (SignedIn, error)
 	a, err := s.Account(ctx, in.Account)
 	if err != nil {
 		return SignedIn{}, err
+	}
+	if a.Directory != "" {
+		return SignedIn{}, ErrDirectory // else who has left the company would still come in
 	}
 	if len(in.DeviceToken) > maxSecretBytes {
 		in.DeviceToken = ""
@@ -66,8 +72,12 @@ func (s *Service) SignInProved(ctx context.Context, in Proved) (SignedIn, error)
 // Way records, in the transaction that makes an account without a password, how its owner gets in. It may run again.
 type Way func(ctx context.Context, tx sqldb.Tx, account string) error
 
-// CreateProved makes an account without a password. Whoever calls it answers for n.Email, if n.Verified says that it is proved.
+// CreateProved makes an account without a password. Whoever calls it answers for n.Email, if n.Verified says that it is proved. For
+// addresses of a directory that is the directory alone: ErrDirectory.
 func (s *Service) CreateProved(ctx context.Context, n NewAccount, way Way, from audit.Origin) (Account, error) {
+	if s.directoryOf(n.Email) != nil {
+		return Account{}, ErrDirectory
+	}
 	n.Roles, n.way = nil, way
 	return s.create(ctx, n, "", from, nothingMore)
 }
@@ -75,6 +85,9 @@ func (s *Service) CreateProved(ctx context.Context, n NewAccount, way Way, from 
 // SignUpProved asks, by mail, whether an address is the person's own. The letter leads to PathConfirmProved; where the address
 // has an account it says so, and the answer is the same.
 func (s *Service) SignUpProved(ctx context.Context, email, locale string, from audit.Origin) error {
+	if s.directoryOf(email) != nil {
+		return ErrDirectory
+	}
 	return s.requestLetter(ctx, letterSignUp, email, locale, from, map[string]string{"page": PathConfirmProved})
 }
 
@@ -86,6 +99,13 @@ func (s *Service) ConfirmSignUpProved(ctx context.Context, token string, n NewAc
 
 // ReauthenticateProved is Reauthenticate for a person whom somebody else has proved again.
 func (s *Service) ReauthenticateProved(ctx context.Context, c Caller, way string) (cookie string, err error) {
+	a, err := s.Account(ctx, c.Account)
+	if err != nil {
+		return "", err
+	}
+	if a.Directory != "" {
+		return "", ErrDirectory
+	}
 	return s.reauthenticated(ctx, c, way)
 }
 
@@ -110,6 +130,9 @@ func (s *Service) ChangeWays(ctx context.Context, c Caller, w WayChange) error {
 		a, err := s.hold(ctx, tx, c.Account)
 		if err != nil {
 			return err
+		}
+		if a.Directory != "" {
+			return ErrDirectory
 		}
 		if err := w.Change(ctx, tx, a); err != nil {
 			return err
@@ -157,7 +180,7 @@ type Visitor struct {
 
 // Caller is the visitor asking for something.
 func (v Visitor) Caller(ctx context.Context) Caller {
-	return Caller{Account: v.Account.ID, Session: v.Session.ID, AuthTime: v.Session.AuthTime, Origin: origin(ctx)}
+	return Caller{Account: v.Account.ID, Session: v.Session.ID, AuthTime: v.Session.AuthTime, Origin: OriginOf(ctx)}
 }
 
 // Visitor returns who is signed in at the browser, nil for nobody.

@@ -26,7 +26,7 @@ var files embed.FS
 // Migrations are the tables of this package.
 var Migrations = sqldb.Migrations{Name: "identity", FS: files}
 
-// Deps is what the service works with.
+// Deps is what the service works with. Frames may be nil.
 type Deps struct {
 	DB       *sqldb.DB
 	Hasher   *password.Hasher
@@ -35,10 +35,14 @@ type Deps struct {
 	Audit    *audit.Log
 	Mail     *mail.Queue
 	Limiter  ratelimit.Limiter
-	Issuer   string // public address, without a trailing slash; links in mails begin with it
-	Limits   bool   // false: no attempt is refused (load tests)
-	Clock    func() time.Time
-	Log      *slog.Logger
+	// Directories keep the passwords of people in their mail domains.
+	Directories []Directory
+	Issuer      string // public address, without a trailing slash; links in mails begin with it
+	Limits      bool   // false: no attempt is refused (load tests)
+	// Frames returns what a browser is to load when its session ends, for the programs that it is signed in to.
+	Frames func(ctx context.Context, session string) ([]string, error)
+	Clock  func() time.Time
+	Log    *slog.Logger
 }
 
 // Service is the use cases of accounts. It is safe for concurrent use.
@@ -52,6 +56,9 @@ type Service struct {
 func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if deps.Frames == nil {
+		deps.Frames = func(context.Context, string) ([]string, error) { return nil, nil }
 	}
 	return &Service{
 		cfg: cfg, deps: deps,

@@ -24,6 +24,19 @@ type SignIn struct {
 	Browser              bool            // a page session with a cookie instead of tokens
 	Replaces             session.Session // the page session that this browser had, ended by success; zero: none
 	Origin               audit.Origin
+	Program              *Program // whose tokens these are to be; nil: Sumun's own
+}
+
+// Program is a program that has taken a person's password itself. It gets a session of its own.
+type Program struct {
+	ClientID    string
+	ClientEpoch int64
+	Scope       string
+	Audience    []string
+	Thumbprint  string // of the key that the tokens are to be bound to, or ""
+	Form        session.Form
+	// Note is called in the transaction of the sign-in with the session and the id of the program's grant.
+	Note func(ctx context.Context, tx sqldb.Tx, one session.Session, grantID string) error
 }
 
 // SignedIn is a successful sign-in. Tokens is filled for programs, Cookie for pages.
@@ -77,10 +90,17 @@ func (s *Service) SignIn(ctx context.Context, in SignIn) (SignedIn, error) {
 		return SignedIn{}, err
 	}
 	wrong := false
-	out, err := s.admit(ctx, entry{in: in, account: account, knownDevice: known}, func() {
+	e := entry{in: in, account: account, knownDevice: known}
+	mismatch := func() {
 		wrong = true
 		s.countFailure(ctx, id, known, attempt, in.Origin)
-	})
+	}
+	var out SignedIn
+	if d := s.directoryOf(in.Identifier); d != nil {
+		out, err = s.admitFromDirectory(ctx, d, e, mismatch)
+	} else {
+		out, err = s.admit(ctx, e, mismatch)
+	}
 	if err != nil {
 		if !wrong {
 			s.forgive(ctx, attempt)
@@ -223,6 +243,7 @@ type entry struct {
 	way    string
 	amr    []string
 	permit func(context.Context, sqldb.Tx) error
+	typed  string // the key of the attempts, where a directory has checked a password after all
 }
 
 func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
@@ -250,6 +271,11 @@ func (s *Service) enter(ctx context.Context, e entry) (SignedIn, error) {
 		var err error
 		if starting, err = s.deps.Sessions.Begin(ctx, tx, s.newSession(e)); err != nil {
 			return err
+		}
+		if e.in.Program != nil {
+			if err := e.in.Program.Note(ctx, tx, starting.Session, starting.GrantID()); err != nil {
+				return err
+			}
 		}
 		if out.Account, err = loadAccount(ctx, tx, e.account.ID); err != nil {
 			return err
@@ -303,10 +329,14 @@ func (s *Service) markSignIn(ctx context.Context, tx sqldb.Tx, e entry) error {
 			return err
 		}
 	}
-	if e.way != "" {
+	keys := attemptKeys(a, e.in.DeviceToken)
+	switch {
+	case e.typed != "":
+		keys = append(keys, accountKey(e.typed), newAttemptKey("device", e.typed, e.in.DeviceToken))
+	case e.way != "":
 		return nil // who came in another way has not shown that the guesses at the password were their own
 	}
-	return s.attempts.empty(ctx, tx, attemptKeys(a, e.in.DeviceToken)...)
+	return s.attempts.empty(ctx, tx, keys...)
 }
 
 // attemptKeys are the buckets of an account, under both of its names, and of one of its devices.
@@ -354,9 +384,10 @@ func (s *Service) rememberDevice(ctx context.Context, tx sqldb.Tx, e entry, toke
 	return s.tell(ctx, tx, letterNewDevice, e.account, e.in.Origin, map[string]string{"time": now.UTC().Format(time.RFC3339)})
 }
 
-// passwordACR and passwordAMR say how the person proved who they are (RFC 8176).
-const passwordACR = "1"
+// ACR is the authentication context of every sign-in: one factor.
+const ACR = "1"
 
+// passwordAMR says how the person proved who they are (RFC 8176).
 func passwordAMR() []string { return []string{"pwd"} }
 
 func (s *Service) newSession(e entry) session.Start {
@@ -364,11 +395,16 @@ func (s *Service) newSession(e entry) session.Start {
 	if e.way == "" {
 		amr = passwordAMR()
 	}
-	return session.Start{
+	start := session.Start{
 		Subject: e.account.ID, Page: e.in.Browser, ClientID: session.FirstParty, Roles: e.account.Roles,
-		ACR: passwordACR, AMR: amr, AuthTime: s.deps.Clock(), Device: device(e.in.Origin),
+		ACR: ACR, AMR: amr, AuthTime: s.deps.Clock(), Device: device(e.in.Origin),
 		Thumbprint: e.in.Thumbprint,
 	}
+	if p := e.in.Program; p != nil {
+		start.ClientID, start.ClientEpoch, start.Confined, start.Scope, start.Audience = p.ClientID, p.ClientEpoch, true, p.Scope, p.Audience
+		start.Thumbprint, start.Form = p.Thumbprint, p.Form
+	}
+	return start
 }
 
 func device(from audit.Origin) session.Device {
@@ -412,7 +448,7 @@ func (s *Service) proveCaller(ctx context.Context, c Caller, pw string, wrong er
 	if err != nil {
 		return Account{}, err
 	}
-	switch _, err := s.prove(ctx, a, pw, nil); {
+	switch err := s.proveOwner(ctx, a, pw); {
 	case errors.Is(err, ErrCredentials):
 		return Account{}, wrong
 	case err != nil:

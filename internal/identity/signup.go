@@ -25,12 +25,18 @@ func parseEmail(s string) (mail.Address, error) {
 // SignUp asks for an account. The address gets a link to choose name and password, or, where it has an account already, a
 // letter that says so. The answer is the same.
 func (s *Service) SignUp(ctx context.Context, email, locale string, from audit.Origin) error {
+	if s.directoryOf(email) != nil {
+		return ErrDirectory
+	}
 	return s.requestLetter(ctx, letterSignUp, email, locale, from, nil)
 }
 
 // Recover asks for a link to choose a new password. Where the address has no account nothing is sent; the answer is the
 // same.
 func (s *Service) Recover(ctx context.Context, email, locale string, from audit.Origin) error {
+	if s.directoryOf(email) != nil {
+		return ErrDirectory
+	}
 	return s.requestLetter(ctx, letterRecovery, email, locale, from, nil)
 }
 
@@ -74,6 +80,9 @@ func (s *Service) prepare(ctx context.Context, n NewAccount) (newAccount, error)
 	roles, rolesErr := parseRoles(n.Roles)
 	who := password.Person{Email: addr.Spec, UserName: userName, Name: name}
 	var policyErr error
+	if n.way == nil && userName == "" && s.directoryOf(n.Email) != nil {
+		return newAccount{}, ErrDirectory // with an address of a directory's, nobody could sign in with this password
+	}
 	if n.way == nil {
 		policyErr = s.checkPassword("password", n.Password, who)
 	}

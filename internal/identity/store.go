@@ -11,15 +11,18 @@ import (
 )
 
 const accountColumns = `id, email, email_key, email_verified_at, user_name, name, locale, password_hash, password_changed_at,
-	status, roles, version, created_at, updated_at, last_sign_in_at`
+	status, roles, version, created_at, updated_at, last_sign_in_at, phone, address, directory, directory_subject, directory_login`
 
 func scanAccount(r sqldb.Row) (Account, error) {
 	var a Account
 	var userName sql.NullString
-	var roles string
+	var roles, address string
 	var verified, passwordChanged, created, updated, signedIn int64
 	err := r.Scan(&a.ID, &a.Email, &a.emailKey, &verified, &userName, &a.Name, &a.Locale, &a.passwordHash, &passwordChanged,
-		&a.Status, &roles, &a.Version, &created, &updated, &signedIn)
+		&a.Status, &roles, &a.Version, &created, &updated, &signedIn, &a.Phone, &address, &a.Directory, &a.directorySubject, &a.directoryLogin)
+	if err != nil {
+		return Account{}, err
+	}
 	a.EmailVerified = verified > 0
 	a.UserName = userName.String
 	a.Roles = strings.Fields(roles)
@@ -28,6 +31,7 @@ func scanAccount(r sqldb.Row) (Account, error) {
 	if signedIn > 0 {
 		a.LastSignInAt = sqldb.Time(signedIn)
 	}
+	a.Address, err = readAddress(address)
 	return a, err
 }
 
@@ -55,6 +59,23 @@ func accountByAddress(ctx context.Context, q sqldb.Queryer, emailKey string) (Ac
 }
 
 const accountByUserName = `SELECT ` + accountColumns + ` FROM accounts WHERE user_name_key = $1`
+
+const accountByEntry = `SELECT ` + accountColumns + ` FROM accounts WHERE directory = $1 AND directory_subject = $2`
+
+// A password, or a directory, that came meanwhile is not replaced: password_changed_at is in nobody's future.
+const openByEntry = `UPDATE accounts SET directory = $1, directory_subject = $2, directory_login = $3, password_hash = '',
+		password_changed_at = $4, email_verified_at = CASE WHEN email_verified_at = 0 THEN CAST($4 AS BIGINT) ELSE email_verified_at END, updated_at = $4
+	WHERE id = $5 AND directory = ''`
+
+const (
+	// Proves at the moment of commit that the entry still opens the account.
+	useEntry = `UPDATE accounts SET directory_login = $1, directory_checked_at = $2 WHERE id = $3 AND directory = $4 AND directory_subject = $5`
+	// Of several nodes that choose the same account one gets it; the others come again with the next minute.
+	claimCheck = `UPDATE accounts SET directory_checked_at = $1 WHERE directory_checked_at <= $2 AND id =
+			(SELECT id FROM accounts WHERE directory = $3 AND directory <> '' AND directory_checked_at <= $2 ORDER BY directory_checked_at LIMIT 1)
+		RETURNING ` + accountColumns
+	setChecked = `UPDATE accounts SET directory_checked_at = $1 WHERE id = $2 AND directory_checked_at = $3`
+)
 
 const listAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE id > $1 ORDER BY id LIMIT $2`
 
@@ -105,8 +126,8 @@ func changed(res sql.Result) (bool, error) {
 
 const (
 	// The version in the condition makes two edits of one state conflict.
-	updateProfile = `UPDATE accounts SET name = $1, user_name = $2, user_name_key = $3, locale = $4,
-		version = version + 1, updated_at = $5 WHERE id = $6 AND version = $7`
+	updateProfile = `UPDATE accounts SET name = $1, user_name = $2, user_name_key = $3, locale = $4, phone = $5, address = $6,
+		version = version + 1, updated_at = $7 WHERE id = $8 AND version = $9`
 	updateAddress = `UPDATE accounts SET email = $1, email_key = $2, email_verified_at = $3,
 		version = version + 1, updated_at = $3 WHERE id = $4`
 	updateStatus = `UPDATE accounts SET status = $1, version = version + 1, updated_at = $2 WHERE id = $3`

@@ -1,6 +1,9 @@
 package web
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Account is GET /account.
 type Account struct {
@@ -11,11 +14,16 @@ type Account struct {
 	// PendingEmail is a new address that waits for its confirmation, "" when there is none.
 	PendingEmail string
 	Locale       string
-	CreatedAt    time.Time
+	// Phone is a telephone number in E.164, "" for none.
+	Phone     string
+	Address   Address
+	CreatedAt time.Time
 	// PasswordChangedAt is zero when it is not known.
 	PasswordChangedAt time.Time
 	// NoPassword says that the account is entered in another way only.
 	NoPassword bool
+	// Directory keeps the password, "" for none.
+	Directory string
 	// Sessions is how many sessions are active; 0 leaves the number out.
 	Sessions int
 	// Notice, if any, tells what was just done: "profile_saved", "password_changed", "address_changed".
@@ -26,7 +34,16 @@ func (Account) meta() meta {
 	return meta{Template: "account", Private: true, Section: "account", Wide: true}
 }
 
-// EditProfile is GET and POST /account/profile. Fields: version, name, user_name (optional), locale.
+// Address is a postal address; every part is optional.
+type Address struct{ Street, Locality, Region, PostalCode, Country string }
+
+// Lines are the parts that there are, from the street to the country.
+func (a Address) Lines() []string {
+	return slices.DeleteFunc([]string{a.Street, a.Locality, a.Region, a.PostalCode, a.Country}, func(s string) bool { return s == "" })
+}
+
+// EditProfile is GET and POST /account/profile. Fields: version, name, user_name (optional), locale, and all optional: phone_number,
+// street_address, locality, region, postal_code, country.
 type EditProfile struct {
 	Form
 	// Version is what was read; a change based on an older one is refused by the domain.
@@ -34,6 +51,8 @@ type EditProfile struct {
 	Name     string
 	UserName string
 	Locale   string
+	Phone    string
+	Address  Address
 }
 
 func (EditProfile) meta() meta {
@@ -42,6 +61,19 @@ func (EditProfile) meta() meta {
 
 // Languages lists what can be chosen.
 func (EditProfile) Languages() []string { return languages }
+
+// PasswordElsewhere tells that a directory keeps the password: on GET /account/password, and as the answer to POST /sign-up and
+// POST /recover, by the address alone.
+type PasswordElsewhere struct {
+	// Keeper is what people call the directory.
+	Keeper string
+	// Address is where the password is changed, "" where nobody has said.
+	Address string
+	// Back is a page of ours.
+	Back string
+}
+
+func (PasswordElsewhere) meta() meta { return meta{Template: "password_elsewhere", Private: true} }
 
 // ChangePassword is GET and POST /account/password. Fields: current_password (when asked for), new_password.
 type ChangePassword struct {

@@ -105,7 +105,8 @@ func (i input) DescribedBy() string {
 
 // limits bound what a browser lets a person type, in characters; the domain decides.
 var limits = map[string]int{
-	"email": 254, "identifier": 254, "name": 100, "user_name": 64, "password": 1024, "new_password": 1024, "current_password": 1024,
+	"email": 254, "identifier": 254, "name": 100, "user_name": 64, "phone_number": 40,
+	"street_address": 200, "locality": 200, "region": 200, "postal_code": 200, "country": 200, "password": 1024, "new_password": 1024, "current_password": 1024,
 }
 
 // field builds an input for a template: field .Form "email" "type" "email" "value" .Email. Options come in pairs; "label" and

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -15,6 +16,10 @@ type Consent struct {
 	Scopes []string
 	// Request is what was asked, to come back with the decision.
 	Request string
+	// Unvetted says that the program registered itself: nobody here knows whether it is what it says.
+	Unvetted bool
+	// Policy and Terms are addresses of the program's own, "" for none.
+	Policy, Terms string
 }
 
 func (p Consent) meta() meta {
@@ -22,9 +27,25 @@ func (p Consent) meta() meta {
 }
 
 // Continue goes on to another address by itself; its link is for where that does not work.
-type Continue struct{ To string }
+type Continue struct {
+	To string
+	// Frames are loaded first, unseen.
+	Frames []string
+}
 
-func (Continue) meta() meta { return meta{Template: "continue", Private: true, here: "/"} }
+func (p Continue) meta() meta {
+	return meta{Template: "continue", Private: true, here: "/", frames: origins(p.Frames)}
+}
+
+// origins are those of addresses, each once.
+func origins(addresses []string) (all []string) {
+	for _, address := range addresses {
+		if u, err := url.Parse(address); err == nil && !slices.Contains(all, u.Scheme+"://"+u.Host) {
+			all = append(all, u.Scheme+"://"+u.Host)
+		}
+	}
+	return all
+}
 
 // FormPost takes an answer to another site as a form (OAuth 2.0 Form Post Response Mode). A script sends it; without one the person
 // does.
@@ -80,6 +101,7 @@ func (Device) meta() meta { return meta{Template: "device", Private: true, here:
 type DeviceConsent struct {
 	Client, Code, Email string
 	Scopes              []string
+	Unvetted            bool // as of Consent
 }
 
 func (p DeviceConsent) meta() meta {

@@ -23,6 +23,8 @@ type meta struct {
 	Wide bool
 	// formAction is another origin that the page's form may lead to.
 	formAction string
+	// frames are other origins whose pages this one loads in frames.
+	frames []string
 	// here is the local address of a page that its request does not tell (a token that travelled in the form).
 	here string
 }
@@ -77,29 +79,43 @@ func (p Confirm) meta() meta {
 	return meta{Template: "confirm", Private: true, here: withToken("/sign-up/confirm", p.Token)}
 }
 
-// SignIn is GET (?return_to=) and POST /sign-in. Fields: identifier, password, return_to.
+// SignIn is GET (?return_to=, another=) and POST /sign-in. Fields: identifier, password, return_to.
 type SignIn struct {
 	Form
 	// Identifier is an address or a user name.
 	Identifier string
 	// ReturnTo is where to go afterwards; pass it through SafeReturn. "" means /account.
 	ReturnTo string
+	// Another says that who is signed in gets the form as well, to sign in as somebody else.
+	Another bool
 	// Notice, if any: "account_created", "password_reset", "address_changed", "session_ended".
 	Notice string
 }
 
 func (p SignIn) meta() meta {
-	m := meta{Template: "sign_in", Private: true, here: "/sign-in"}
+	query := url.Values{}
 	if p.ReturnTo != "" {
-		m.here += "?" + url.Values{"return_to": {p.ReturnTo}}.Encode()
+		query.Set("return_to", p.ReturnTo)
+	}
+	if p.Another {
+		query.Set("another", "1")
+	}
+	m := meta{Template: "sign_in", Private: true, here: "/sign-in"}
+	if len(query) > 0 {
+		m.here += "?" + query.Encode()
 	}
 	return m
 }
 
 // SignedOut answers POST /sign-out.
-type SignedOut struct{}
+type SignedOut struct {
+	// Frames are loaded unseen: the programs that were signed in to learn of it in this way.
+	Frames []string
+}
 
-func (SignedOut) meta() meta { return meta{Template: "signed_out", here: "/"} }
+func (p SignedOut) meta() meta {
+	return meta{Template: "signed_out", Private: len(p.Frames) > 0, here: "/", frames: origins(p.Frames)}
+}
 
 // Recover is GET and POST /recover. Fields: email.
 type Recover struct {
@@ -184,9 +200,14 @@ func (p Reauthenticate) meta() meta {
 }
 
 // Deleted answers POST /account/delete.
-type Deleted struct{}
+type Deleted struct {
+	// Frames are those of SignedOut.
+	Frames []string
+}
 
-func (Deleted) meta() meta { return meta{Template: "deleted", here: "/"} }
+func (p Deleted) meta() meta {
+	return meta{Template: "deleted", Private: len(p.Frames) > 0, here: "/", frames: origins(p.Frames)}
+}
 
 func withToken(path, token string) string {
 	if token == "" {

@@ -76,16 +76,22 @@ func samples(t *testing.T) []sample {
 		{"sign-in", "/sign-in", false, web.SignIn{ReturnTo: "/account"}},
 		{"sign-in-notice", "/sign-in", false, web.SignIn{Notice: "password_reset", Identifier: mail}},
 		{"sign-in-wrong", "/sign-in", false, web.SignIn{Identifier: mail, Form: web.Form{Fault: wrongPassword}}},
+		{"sign-in-another", "/sign-in", true, web.SignIn{ReturnTo: "/oauth/continue?client_id=shop", Another: true}},
 		{"sign-in-locked", "/sign-in", false, web.SignIn{Identifier: mail, Form: web.Form{Fault: locked}}},
 		{"signed-out", "/sign-out", false, web.SignedOut{}},
+		{"signed-out-frames", "/sign-out", false, web.SignedOut{Frames: []string{"https://shop.example/out?iss=a&sid=b", "https://news.example/out"}}},
 		{"recover", "/recover", false, web.Recover{}},
 		{"recover-sent", "/recover", false, web.RecoverSent{Email: mail, Lifetime: time.Hour}},
 		{"reset", "/recover/reset", false, web.Reset{Token: "tok", Email: mail, Rules: rules}},
 		{"setup", "/setup", false, web.Setup{Token: "tok", Rules: rules}},
 		{"account", "/account", true, web.Account{Name: name, UserName: "haneul", Email: mail, Locale: "ko", CreatedAt: at, PasswordChangedAt: at,
+			Phone: "+821012345678", Address: web.Address{Street: "세종대로 209", Locality: "종로구", Region: "서울특별시", PostalCode: "03171", Country: "대한민국"},
 			Sessions: 3, Notice: "profile_saved"}},
 		{"account-pending", "/account", true, web.Account{Name: name, Email: mail, PendingEmail: "new@example.com", Locale: "en", CreatedAt: at}},
 		{"edit-profile", "/account/profile", true, web.EditProfile{Version: "3", Name: name, UserName: "haneul", Locale: "ko"}},
+		{"edit-profile-contact", "/account/profile", true, web.EditProfile{Version: "3", Name: name, Locale: "ko", Phone: "010-1234-5678",
+			Address: web.Address{Street: "세종대로 209", Locality: "종로구", Region: "서울특별시", PostalCode: "03171", Country: "대한민국"},
+			Form:    web.Form{Errors: []web.FieldError{{Field: "phone_number", Code: "phone_number.format"}}}}},
 		{"change-password", "/account/password", true, web.ChangePassword{Email: mail, AskCurrent: true, Rules: rules}},
 		{"change-address", "/account/address", true, web.ChangeAddress{Current: mail}},
 		{"change-address-sent", "/account/address", true, web.ChangeAddressSent{Current: mail, Email: "new@example.com", Lifetime: 24 * time.Hour}},
@@ -93,6 +99,8 @@ func samples(t *testing.T) []sample {
 		{"reauthenticate", "/account/reauthenticate", true, web.Reauthenticate{Email: mail, ReturnTo: "/account/password"}},
 		{"reauthenticate-provider", "/account/reauthenticate", true, web.Reauthenticate{Email: mail, NoPassword: true, ReturnTo: "/account/password"}},
 		{"account-no-password", "/account", true, web.Account{Name: name, Email: mail, NoPassword: true, Locale: "en", CreatedAt: at}},
+		{"account-directory", "/account", true, web.Account{Name: name, Email: mail, Directory: "한빛상사", Locale: "en", CreatedAt: at}},
+		{"password-elsewhere", "/recover", false, web.PasswordElsewhere{Keeper: "한빛상사", Address: "https://password.example.com", Back: "/sign-in"}},
 		{"provider-failed", "/federation/google/callback", false, web.ProviderFailed{Provider: "Google", Retry: "/federation/google", Fault: unavailable}},
 		{"leaving", "/account/connections", true, web.Leaving{Provider: "Google", To: "https://accounts.example.com/authorize?state=1&x=2"}},
 		{"finish-sign-up", "/sign-up/finish", false, web.FinishSignUp{Provider: "Google", Email: mail, Verified: true, Name: name}},
@@ -118,14 +126,16 @@ func samples(t *testing.T) []sample {
 			{At: at, Action: "account.disabled", ByOperator: true}, {At: at, Action: "something.new"},
 		}}},
 		{"activity-empty", "/account/activity", true, web.Activity{}},
-		{"consent", "/oauth/authorize", true, web.Consent{Client: "꽃집", Host: "shop.example", Email: mail, Scopes: []string{"openid", "email", "offline_access", "orders:read"}, Request: "a=b"}},
+		{"consent", "/oauth/authorize", true, web.Consent{Client: "꽃집", Host: "shop.example", Email: mail, Scopes: []string{"openid", "profile", "email", "phone", "address", "offline_access", "orders:read"}, Request: "a=b"}},
 		{"continue", "/oauth/continue", false, web.Continue{To: "https://shop.example/cb?code=1"}},
+		{"continue-frames", "/oauth/logout", false, web.Continue{To: "https://shop.example/bye", Frames: []string{"https://shop.example/out"}}},
 		{"form-post", "/oauth/authorize", false, web.FormPost{Action: "https://shop.example/cb", Fields: url.Values{"code": {"1"}}}},
 		{"sign-out", "/oauth/logout", true, web.SignOut{Client: "꽃집", Request: "a=b"}},
 		{"sign-out-unknown", "/oauth/logout", true, web.SignOut{}},
 		{"apps", "/account/apps", true, web.Apps{Notice: "app_withdrawn", Apps: []web.App{{ID: "shop", Name: "꽃집", Scopes: []string{"openid", "orders:read"}, Since: at}}}},
 		{"apps-none", "/account/apps", true, web.Apps{}},
 		{"device", "/oauth/device", true, web.Device{}},
+		{"consent-unvetted", "/oauth/authorize", true, web.Consent{Client: "Flower Shop", Host: "shop.example", Email: mail, Scopes: []string{"openid", "email"}, Request: "a=b", Unvetted: true, Policy: "https://shop.example/privacy", Terms: "https://shop.example/terms"}},
 		{"device-consent", "/oauth/device", true, web.DeviceConsent{Client: "텔레비전", Code: "BCDF-GHJK", Email: mail, Scopes: []string{"openid"}}},
 		{"device-done", "/oauth/device", true, web.DeviceDone{Client: "텔레비전", Allowed: true}},
 		{"device-denied", "/oauth/device", true, web.DeviceDone{Client: "텔레비전"}},
@@ -204,7 +214,7 @@ func checkPage(t *testing.T, lang, name string, rec *httptest.ResponseRecorder) 
 	preview(t, filepath.Join(lang, name+".html"), rec.Body.Bytes())
 	for what, wrong := range map[string]bool{
 		"has inline code: " + inlineCode.FindString(body):             inlineCode.MatchString(body),
-		"loads from elsewhere: " + external.FindString(body):          external.MatchString(body) && !strings.HasPrefix(name, "docs") && name != "form-post",
+		"loads from elsewhere: " + external.FindString(body):          external.MatchString(body) && !strings.HasPrefix(name, "docs") && name != "form-post" && !strings.HasSuffix(name, "-frames"),
 		"has an empty placeholder: " + unfilled.FindString(body):      unfilled.MatchString(body) && !strings.HasPrefix(name, "docs"),
 		"is in another language":                                      !strings.Contains(body, `<html lang="`+lang+`">`),
 		"is cut short":                                                !strings.HasSuffix(strings.TrimSpace(body), "</html>"),
@@ -268,6 +278,29 @@ func previewAssets(t *testing.T, r *web.Renderer) {
 				t.Errorf("%s: status %d, caching %q", m[1], asset.Code, asset.Header().Get("Cache-Control"))
 			}
 			preview(t, strings.TrimPrefix(m[1], "/"), asset.Body.Bytes())
+		}
+	}
+}
+
+// The pages of others that ours loads are those that it names, whole, and of no other origin.
+func TestFramesAreNamedInThePolicy(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	for name, c := range map[string]struct {
+		page web.Page
+		want string
+	}{
+		"none":      {web.SignedOut{}, ""},
+		"one":       {web.Deleted{Frames: []string{"https://shop.example/out"}}, "; frame-src https://shop.example"},
+		"of an app": {web.SignedOut{Frames: []string{"https://a.example/1", "http://127.0.0.1:9/2", "https://a.example/3"}}, "; frame-src https://a.example http://127.0.0.1:9"},
+	} {
+		rec := httptest.NewRecorder()
+		if err := r.Page(rec, request(t, "en", "/sign-out", false), http.StatusOK, c.page); err != nil {
+			t.Fatal(err)
+		}
+		policy := rec.Header().Get("Content-Security-Policy")
+		if _, frames, _ := strings.Cut(policy, "frame-ancestors 'none'"); frames != c.want {
+			t.Errorf("%s: %s", name, policy)
 		}
 	}
 }

@@ -113,6 +113,18 @@ func viewer(ctx context.Context) *Viewer {
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
 	"font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
+// policy is the page's: no other origin may be led to or shown than those that it names.
+func (m meta) policy() string {
+	policy := contentSecurityPolicy
+	if m.formAction != "" {
+		policy = strings.Replace(policy, "form-action 'self'", "form-action "+m.formAction, 1)
+	}
+	if len(m.frames) > 0 {
+		policy += "; frame-src " + strings.Join(m.frames, " ")
+	}
+	return policy
+}
+
 // document is what the layout template is executed with.
 type document struct {
 	Lang    string
@@ -148,9 +160,7 @@ func (r *Renderer) Page(w http.ResponseWriter, req *http.Request, status int, pa
 		http.SetCookie(w, r.cfg.Cookies.LangCookie(lang, languageLifetime))
 	}
 	pageHeaders(w.Header(), lang, m.Private || doc.Viewer != nil)
-	if m.formAction != "" {
-		w.Header().Set("Content-Security-Policy", strings.Replace(contentSecurityPolicy, "form-action 'self'", "form-action "+m.formAction, 1))
-	}
+	w.Header().Set("Content-Security-Policy", m.policy())
 	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(status)
 	if req.Method != http.MethodHead {

@@ -32,14 +32,20 @@ func Migrations() []sqldb.Migrations {
 	return []sqldb.Migrations{keyring.Migrations, audit.Migrations, mail.Migrations, token.Migrations, session.Migrations, identity.Migrations}
 }
 
-// New makes a unit for the pages at issuer.
-func New(t *testing.T, db *sqldb.DB, issuer string, renderer *web.Renderer, clock func() time.Time, log *slog.Logger) Unit {
+// New makes a unit for the pages at issuer; a renderer of nil is the usual one.
+func New(t *testing.T, db *sqldb.DB, issuer string, renderer *web.Renderer, clock func() time.Time, log *slog.Logger,
+	directories ...identity.Directory) Unit {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	if renderer == nil {
+		var err error
+		renderer, err = web.New(web.DefaultConfig())
+		must(err)
 	}
 	ring, err := keyring.Open(t.Context(), db, keyring.Config{MasterKeyFile: filepath.Join(t.TempDir(), "master.key"), Create: true}, clock)
 	must(err)
@@ -54,16 +60,28 @@ func New(t *testing.T, db *sqldb.DB, issuer string, renderer *web.Renderer, cloc
 		Clock: clock, StoreClock: clock, Log: log})
 	must(err)
 	must(sessions.Load(t.Context()))
+	people := People(t, ring, identity.Deps{DB: db, Sessions: sessions, Audit: trail,
+		Mail: queue, Limiter: ratelimit.Off{}, Issuer: issuer, Limits: true, Directories: directories, Clock: clock, Log: log})
+	queue.Handle("", identity.NewLetters(people, renderer).Compose)
+	return Unit{People: people, Ring: ring, Queue: queue, Box: box}
+}
+
+// People makes the service of accounts alone, of deps that lack what concerns passwords.
+func People(t testing.TB, ring *keyring.Keyring, deps identity.Deps) *identity.Service {
+	t.Helper()
 	cheap := password.DefaultConfig()
 	cheap.Argon2id = password.Argon2Config{Memory: 64, Time: 1, Parallelism: 1}
 	cheap.FailureTime = time.Millisecond
-	hasher, err := password.NewHasher(cheap, ring, nil)
-	must(err)
-	policy, err := password.OpenPolicy(cheap.Policy, log)
-	must(err)
-	people, err := identity.New(identity.DefaultConfig(), identity.Deps{DB: db, Hasher: hasher, Policy: policy, Sessions: sessions, Audit: trail,
-		Mail: queue, Limiter: ratelimit.Off{}, Issuer: issuer, Limits: true, Clock: clock, Log: log})
-	must(err)
-	queue.Handle("", identity.NewLetters(people, renderer).Compose)
-	return Unit{People: people, Ring: ring, Queue: queue, Box: box}
+	var err error
+	if deps.Hasher, err = password.NewHasher(cheap, ring, nil); err != nil {
+		t.Fatal(err)
+	}
+	if deps.Policy, err = password.OpenPolicy(cheap.Policy, deps.Log); err != nil {
+		t.Fatal(err)
+	}
+	people, err := identity.New(identity.DefaultConfig(), deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return people
 }

@@ -1,5 +1,5 @@
 // Every page works without this file. It adds what a page alone cannot do: times in the visitor's own zone, a button that
-// shows a password, and the password rules marked while one is typed.
+// shows a password, the password rules marked while one is typed, and an end to waiting for others.
 "use strict";
 
 function localizeTimes() {
@@ -124,8 +124,14 @@ function sendOnce(form) {
   });
 }
 
+// goOnSoon does not wait for frames for ever: the page goes on by itself when all of them have answered.
+function goOnSoon(link) {
+  setTimeout(() => location.replace(link.href), 4000);
+}
+
 localizeTimes();
 document.querySelectorAll("[data-secret]").forEach(addShowButton);
 document.querySelectorAll("[data-check]").forEach(checkWhileTyping);
 document.querySelectorAll("form[method=post]").forEach(sendOnce);
 document.querySelector("form[data-submit]")?.requestSubmit();
+document.querySelectorAll("a[data-go]").forEach(goOnSoon);
