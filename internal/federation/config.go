@@ -13,14 +13,16 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/web"
 )
 
 // Config is with whose word people may sign in.
 type Config struct {
-	Timeout   time.Duration `yaml:"timeout" doc:"How long one request to a provider may take. Shorter than http.request_timeout, so that people get an answer."`
-	Providers []Provider    `yaml:"providers" doc:"The providers, in the order of their buttons."`
+	Timeout           time.Duration `yaml:"timeout" doc:"How long one request to a provider may take. Shorter than http.request_timeout, so that people get an answer."`
+	RequestsPerClient int           `yaml:"requests_per_client" doc:"Sign-ins begun and answers brought from one network address (IPv6: one /64), per minute; half of them at once."`
+	Providers         []Provider    `yaml:"providers" doc:"The providers, in the order of their buttons."`
 }
 
 // Kind says how a provider is talked to.
@@ -34,30 +36,43 @@ const (
 	KindNaver  Kind = "naver"
 	KindApple  Kind = "apple"
 	KindGitHub Kind = "github"
+	KindSAML   Kind = "saml"
 )
 
 // Provider is one provider.
 type Provider struct {
 	Name         string         `yaml:"name" doc:"What addresses and the database call it: a-z, 0-9 and -. The redirect address to register is /federation/NAME/callback below the issuer. Another name, or another client at Kakao, Naver or Apple, is another provider: nobody stays connected."`
-	Kind         Kind           `yaml:"kind" doc:"google, kakao, naver, apple, github, or oidc for any other OpenID provider. Empty: as the name says, else oidc."`
+	Kind         Kind           `yaml:"kind" doc:"google, kakao, naver, apple, github, saml for a company's identity provider that speaks SAML 2.0, or oidc for any other OpenID provider. Empty: as the name says, else oidc."`
 	Label        string         `yaml:"label" doc:"What people call it. Empty: its usual name."`
-	Issuer       string         `yaml:"issuer" doc:"With oidc the provider's issuer, as its discovery document has it; with github the address of an Enterprise Server. Otherwise known."`
-	ClientID     string         `yaml:"client_id" doc:"The client that it knows this installation as."`
-	ClientSecret keyring.Secret `yaml:"client_secret" doc:"The client's secret; not with apple."`
+	Issuer       string         `yaml:"issuer" doc:"With oidc the provider's issuer, as its discovery document has it; with github the address of an Enterprise Server; with saml the entity id of the identity provider. Otherwise known."`
+	ClientID     string         `yaml:"client_id" doc:"The client that it knows this installation as; not with saml."`
+	ClientSecret keyring.Secret `yaml:"client_secret" doc:"The client's secret; not with apple and saml."`
 	Scopes       []string       `yaml:"scopes" doc:"What is asked for. Empty: what is needed."`
 	TeamID       string         `yaml:"team_id" doc:"With apple: the team."`
 	KeyID        string         `yaml:"key_id" doc:"With apple: the id of the key."`
-	Key          keyring.Secret `yaml:"key" doc:"With apple: the private key, the content of the .p8 file."`
+	Key          keyring.Secret `yaml:"key" doc:"With apple: the private key, the content of the .p8 file. With saml: the RSA key in PEM that signs requests."`
+
+	MetadataURL  string     `yaml:"metadata_url" doc:"With saml: where the identity provider publishes its metadata. It is read again every hour, and when a signature needs a new key."`
+	MetadataFile string     `yaml:"metadata_file" doc:"With saml: a file with that metadata, instead of metadata_url."`
+	EmailDomains []string   `yaml:"email_domains" doc:"With saml, which has no word for it: addresses in these mail domains count as verified by the identity provider."`
+	Attributes   Attributes `yaml:"attributes" doc:"With saml: in which attributes the identity provider tells about people."`
 
 	SignUp            bool `yaml:"sign_up" doc:"Whether people without an account can get one in this way."`
 	LinkVerifiedEmail bool `yaml:"link_verified_email" doc:"Whether an address that the provider has verified opens the account whose confirmed address it is, without its owner having connected the two. Whoever runs the provider, or takes over the address there, then gets into the account."`
+}
+
+// Attributes are names, or friendly names, of SAML attributes.
+type Attributes struct {
+	Subject string `yaml:"subject" doc:"What names a person for ever. Empty: the NameID, which must not be transient."`
+	Email   string `yaml:"email" doc:"The mail address. Empty: the usual names of it, else a NameID that is one."`
+	Name    string `yaml:"name" doc:"The name. Empty: the usual names of it."`
 }
 
 // SetDefaults fills in what a provider is before anything of it is read.
 func (p *Provider) SetDefaults() { p.SignUp = true }
 
 // DefaultConfig has no providers.
-func DefaultConfig() Config { return Config{Timeout: 5 * time.Second} }
+func DefaultConfig() Config { return Config{Timeout: 5 * time.Second, RequestsPerClient: 600} }
 
 // usual is what is known of a kind of provider.
 var usual = map[Kind]struct{ label, issuer string }{
@@ -67,6 +82,7 @@ var usual = map[Kind]struct{ label, issuer string }{
 	KindNaver:  {"Naver", "https://nid.naver.com"},
 	KindApple:  {"Apple", "https://appleid.apple.com"},
 	KindGitHub: {"GitHub", "https://github.com"},
+	KindSAML:   {},
 }
 
 // complete fills in what was left empty.
@@ -103,7 +119,10 @@ func (c Config) Buttons() []web.Provider {
 func (c Config) Validate() error {
 	var errs []error
 	if c.Timeout <= 0 || c.Timeout > time.Minute {
-		errs = append(errs, fmt.Errorf("timeout: %v is not between 1ms and 1m", c.Timeout))
+		errs = append(errs, fmt.Errorf("timeout: %v is not between 1ms and 1m; use a value such as 5s", c.Timeout))
+	}
+	if c.RequestsPerClient < 1 {
+		errs = append(errs, fmt.Errorf("requests_per_client: %d is below 1; to switch every limit off use limits: off", c.RequestsPerClient))
 	}
 	seen := map[string]bool{}
 	for i, p := range c.Providers {
@@ -128,11 +147,14 @@ func (p Provider) validate(key string) error {
 		wrong("name", "%q is not a word of a-z, 0-9 and -, such as google", p.Name)
 	}
 	if _, known := usual[p.Kind]; !known {
-		wrong("kind", "%q is none of oidc, google, kakao, naver, apple, github", p.Kind)
+		wrong("kind", "%q is none of oidc, google, kakao, naver, apple, github, saml", p.Kind)
 		return errors.Join(errs...)
 	}
-	if p.Label != cleanName(p.Label) {
+	if p.Label != identity.CleanName(p.Label) {
 		wrong("label", "%q holds what cannot be shown", p.Label)
+	}
+	if p.Kind == KindSAML {
+		return errors.Join(append(errs, p.validateSAML(key))...)
 	}
 	if p.ClientID == "" {
 		wrong("client_id", "empty; register this installation with the provider and enter the client's id")

@@ -26,3 +26,12 @@ func Unseal(s Sealer, text string) error {
 	var f flow
 	return unseal(s, sealFlow, text, &f)
 }
+
+// ReadResponse lets the fuzz target reach the reader of SAML responses.
+func ReadResponse(raw []byte) error {
+	r, err := readResponse(raw)
+	if err == nil {
+		_ = r.refusal()
+	}
+	return err
+}

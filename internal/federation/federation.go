@@ -1,5 +1,5 @@
-// Package federation owns signing in with somebody else's word for who a person is: Google, Kakao, Naver, Apple, GitHub and any other
-// OpenID provider.
+// Package federation owns signing in with somebody else's word for who a person is: Google, Kakao, Naver, Apple, GitHub, any other
+// OpenID provider, and companies' identity providers that speak SAML 2.0.
 //
 // It promises that an answer is taken only in the browser that asked for it, from the provider that was asked, once and within ten
 // minutes; that what a provider says is verified before it is believed; that an account of ours is opened only by an identity that
@@ -18,9 +18,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/text/unicode/norm"
-
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/mail"
 )
 
@@ -48,6 +47,8 @@ var (
 		"This is the only way into your account. Set a password or connect another provider first.")
 	ErrNoSignUp = fault.New(fault.Forbidden, "federation.sign_up_closed",
 		"There is no account for this identity, and none is made in this way.")
+	ErrTooMany = fault.New(fault.RateLimited, "federation.too_many_requests",
+		"Too many sign-ins were begun from your network. Please wait a little.")
 	ErrForm = fault.New(fault.Malformed, "federation.form", "The form could not be read. Load the page again.")
 )
 
@@ -65,7 +66,6 @@ type Identity struct {
 // Bounds of what providers may say, in bytes and in characters.
 const (
 	maxSubject = 255 // OpenID Connect Core, section 2
-	maxName    = 100
 )
 
 // checked is an identity whose members can be stored and shown. One without a subject is nobody.
@@ -78,21 +78,6 @@ func (i Identity) checked() (Identity, error) {
 	} else {
 		i.Email = address.Spec
 	}
-	i.Name = cleanName(i.Name)
+	i.Name = identity.CleanName(i.Name)
 	return i, nil
-}
-
-// cleanName makes a name that can be suggested of what a provider says, "" of what cannot be one.
-func cleanName(s string) string {
-	s = strings.Join(strings.Fields(norm.NFC.String(strings.ToValidUTF8(s, ""))), " ")
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == utf8.RuneError || r == '\u2028' || r == '\u2029' {
-			return -1
-		}
-		return r
-	}, s)
-	if runes := []rune(s); len(runes) > maxName {
-		s = string(runes[:maxName])
-	}
-	return s
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/sumunio/sumun/internal/identity/identitytest"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -85,7 +86,7 @@ func newWorld(t *testing.T, db *sqldb.DB, change ...func(*federation.Config)) *w
 	w.must(err)
 	unit := identitytest.New(t, db, w.site.URL, renderer, w.clock.Now, log)
 	w.people, w.queue, w.box = unit.People, unit.Queue, unit.Box
-	others, err := federation.New(cfg, federation.Deps{DB: db, People: w.people, Sealer: unit.Ring, Replays: replay.NewSQL(db, w.clock.Now, log),
+	others, err := federation.New(cfg, federation.Deps{DB: db, People: w.people, Sealer: unit.Ring, Replays: replay.NewSQL(db, w.clock.Now, log), Limiter: ratelimit.NewMemory(w.clock.Now),
 		Issuer: w.site.URL, Transport: w.others, Clock: w.clock.Now, Log: log})
 	w.must(err)
 	cookies := httpd.Cookies{Secure: true}
@@ -109,13 +110,17 @@ func (l *locked) Write(p []byte) (int, error) {
 func (w *world) config() federation.Config {
 	cfg := federation.DefaultConfig()
 	cfg.Timeout = 2 * time.Second
-	for _, name := range []string{"google", "kakao", "naver", "apple", "github", "work"} {
+	for _, name := range []string{"google", "kakao", "naver", "apple", "github", "work", "corp"} {
 		p := federation.Provider{Name: name, ClientID: "our-client", ClientSecret: "our-secret", SignUp: true}
 		switch name {
 		case "apple":
 			p.ClientSecret, p.TeamID, p.KeyID, p.Key = "", "TEAM123456", "KEY1234567", keyring.Secret(w.others.appleKey())
 		case "work":
 			p.Issuer, p.Label = "https://id.work.example", "Example Corp."
+		case "corp":
+			p.Kind, p.ClientID, p.ClientSecret, p.Label = federation.KindSAML, "", "", "Corp"
+			p.Issuer, p.MetadataURL, p.EmailDomains = idpEntity, "https://idp.corp.example/metadata", []string{"corp.example"}
+			p.Key = keyring.Secret(pemOf(w.t, ourKey()))
 		}
 		cfg.Providers = append(cfg.Providers, p)
 	}

@@ -1,12 +1,10 @@
 package federation
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
 
-	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
@@ -42,8 +40,9 @@ func (s *Service) Mount(mux *http.ServeMux, renderer *web.Renderer, cookies http
 		"GET /federation/{provider}":           p.start,
 		"GET /federation/{provider}/callback":  p.answered,
 		"POST /federation/{provider}/callback": p.posted,
+		"GET /federation/{provider}/metadata":  p.describe,
 	} {
-		mux.Handle(pattern, httpd.WithErrors(p.failed, h))
+		mux.Handle(pattern, httpd.WithErrors(p.failed, p.limited(h)))
 	}
 	for pattern, h := range map[string]httpd.Handler{
 		"GET " + pathFinish:   p.finishForm,
@@ -57,6 +56,16 @@ func (s *Service) Mount(mux *http.ServeMux, renderer *web.Renderer, cookies http
 		"POST " + pathConfirm:     p.own(p.confirmConnection),
 	} {
 		mux.Handle(pattern, httpd.WithErrors(renderer.Fault, h))
+	}
+}
+
+// limited stands before every route at which strangers begin or end something.
+func (p pages) limited(h httpd.Handler) httpd.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := p.admit(r.Context()); err != nil {
+			return err
+		}
+		return h(w, r)
 	}
 }
 
@@ -125,22 +134,55 @@ func (p pages) start(w http.ResponseWriter, r *http.Request) error {
 // posted is an answer that a provider sends as a form (OAuth 2.0 Form Post Response Mode). The browser sends no cookies along with
 // it; it is asked to come again, with the answer sealed, so that neither code nor name is in an address that others could read.
 func (p pages) posted(w http.ResponseWriter, r *http.Request) error {
-	if _, err := p.provider(r.PathValue("provider")); err != nil {
-		return err
-	}
-	form, err := readForm(r)
+	one, err := p.provider(r.PathValue("provider"))
 	if err != nil {
 		return err
 	}
-	a, err := readAnswer(form)
+	a, err := p.readPosted(r, one)
 	if err != nil {
-		return err
+		return p.noted(r.Context(), one.Name, err)
 	}
 	sealed, err := seal(p.deps.Sealer, sealAnswer, a)
 	if err != nil {
 		return err
 	}
 	return see(w, r, r.URL.Path, url.Values{"answer": {sealed}})
+}
+
+func (p pages) readPosted(r *http.Request, one *connected) (answer, error) {
+	verifier, verifies := one.provider.(receiver)
+	if !verifies {
+		form, err := readForm(r, maxForm)
+		if err != nil {
+			return answer{}, err
+		}
+		return readAnswer(form)
+	}
+	form, err := readForm(r, maxResponse)
+	if err != nil {
+		return answer{}, err
+	}
+	return verifier.receive(r.Context(), form)
+}
+
+// describe is how a provider learns of this installation.
+func (p pages) describe(w http.ResponseWriter, r *http.Request) error {
+	one, err := p.provider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	described, ok := one.provider.(publisher)
+	if !ok {
+		return ErrProvider
+	}
+	text, err := described.metadata()
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/samlmetadata+xml")
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	_, err = w.Write(text)
+	return err
 }
 
 // answered is a person who comes back from a provider.
@@ -198,7 +240,7 @@ func (p pages) readAnswer(r *http.Request) (answer, error) {
 
 // arrived lets a person in whom the identity opens an account, and asks everybody else what it is to open.
 func (p pages) arrived(w http.ResponseWriter, r *http.Request, f flow, who Identity, v *identity.Visitor) error {
-	a := arrival{who: who, deviceToken: identity.DeviceToken(r, p.cookies), visitor: v, origin: origin(r.Context())}
+	a := arrival{who: who, deviceToken: identity.DeviceToken(r, p.cookies), visitor: v, origin: identity.OriginOf(r.Context())}
 	signed, found, err := p.signIn(r.Context(), a)
 	if err != nil {
 		return err
@@ -256,10 +298,6 @@ func (p pages) own(h func(http.ResponseWriter, *http.Request, identity.Visitor) 
 	}
 }
 
-func origin(ctx context.Context) audit.Origin {
-	return audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)}
-}
-
 // returnTo is a page of ours, else the account.
 func returnTo(path string) string {
 	if path = web.SafeReturn(path); path != "/" {
@@ -278,11 +316,14 @@ func see(w http.ResponseWriter, r *http.Request, path string, query url.Values) 
 	return nil
 }
 
-// maxForm bounds a posted form, in bytes.
-const maxForm = 32 << 10
+// Bounds of posted forms, and of those that hold a SAML response, in bytes.
+const (
+	maxForm     = 32 << 10
+	maxResponse = 256 << 10
+)
 
-func readForm(r *http.Request) (url.Values, error) {
-	r.Body = http.MaxBytesReader(nil, r.Body, maxForm)
+func readForm(r *http.Request, limit int64) (url.Values, error) {
+	r.Body = http.MaxBytesReader(nil, r.Body, limit)
 	if err := r.ParseForm(); err != nil {
 		if f := fault.From(err); f.Kind() == fault.TooLarge {
 			return nil, f

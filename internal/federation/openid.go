@@ -91,7 +91,11 @@ func (o *openID) ask(ctx context.Context) (*discovered, error) {
 	if err := p.Claims(&more); err != nil {
 		return nil, ErrAnswer.Wrap(err)
 	}
-	for _, endpoint := range []string{more.Authorization, more.Token, more.JWKS} {
+	endpoints := []string{more.Authorization, more.Token, more.JWKS}
+	if more.Userinfo != "" {
+		endpoints = append(endpoints, more.Userinfo)
+	}
+	for _, endpoint := range endpoints {
 		if err := checkEndpoint(endpoint); err != nil {
 			return nil, ErrAnswer.Wrap(fmt.Errorf("discover %s: an endpoint %w", o.cfg.Name, err))
 		}

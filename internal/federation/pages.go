@@ -41,7 +41,7 @@ func (p pages) finishSignUp(w http.ResponseWriter, r *http.Request) error {
 	if one == nil {
 		return ErrState
 	}
-	form, err := readForm(r)
+	form, err := readForm(r, maxForm)
 	if err != nil {
 		return err
 	}
@@ -54,13 +54,13 @@ func (p pages) finishSignUp(w http.ResponseWriter, r *http.Request) error {
 	}
 	if page.Verified {
 		page.Name = form.Get("name")
-		_, err = p.create(r.Context(), one.Identity, identity.NewAccount{Name: page.Name, Locale: p.web.Lang(r)}, origin(r.Context()))
+		_, err = p.create(r.Context(), one.Identity, identity.NewAccount{Name: page.Name, Locale: p.web.Lang(r)}, identity.OriginOf(r.Context()))
 		if err == nil {
 			return p.enter(w, r, *one)
 		}
 	} else {
 		page.Email = form.Get("email")
-		err = p.deps.People.SignUpProved(r.Context(), page.Email, p.web.Lang(r), origin(r.Context()))
+		err = p.deps.People.SignUpProved(r.Context(), page.Email, p.web.Lang(r), identity.OriginOf(r.Context()))
 		if err == nil {
 			return p.web.Page(w, r, http.StatusOK, web.SignUpSent{Email: page.Email, Lifetime: provedLifetime})
 		}
@@ -86,7 +86,7 @@ func (p pages) connectForm(w http.ResponseWriter, r *http.Request) error {
 	if one == nil {
 		return see(w, r, "/sign-up/confirm", r.URL.Query())
 	}
-	email, err := p.deps.People.PendingSignUp(r.Context(), token, origin(r.Context()))
+	email, err := p.deps.People.PendingSignUp(r.Context(), token, identity.OriginOf(r.Context()))
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (p pages) connectForm(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (p pages) connectSignUp(w http.ResponseWriter, r *http.Request) error {
-	form, err := readForm(r)
+	form, err := readForm(r, maxForm)
 	if err != nil {
 		return err
 	}
@@ -104,11 +104,11 @@ func (p pages) connectSignUp(w http.ResponseWriter, r *http.Request) error {
 		return ErrState
 	}
 	token, name := form.Get("token"), form.Get("name")
-	email, err := p.deps.People.PendingSignUp(r.Context(), token, origin(r.Context()))
+	email, err := p.deps.People.PendingSignUp(r.Context(), token, identity.OriginOf(r.Context()))
 	if err != nil {
 		return err
 	}
-	_, err = p.confirm(r.Context(), one.Identity, token, identity.NewAccount{Name: name, Locale: p.web.Lang(r)}, origin(r.Context()))
+	_, err = p.confirm(r.Context(), one.Identity, token, identity.NewAccount{Name: name, Locale: p.web.Lang(r)}, identity.OriginOf(r.Context()))
 	if err != nil {
 		return p.again(w, r, err, func(form web.Form) web.Page {
 			return web.ConnectSignUp{Form: form, Provider: p.providers[one.Identity.Provider].Label, Token: token, Email: email, Name: name}
@@ -154,7 +154,7 @@ func (p pages) connections(w http.ResponseWriter, r *http.Request, v identity.Vi
 // changeConnection connects or disconnects. The way to the provider is a page that leads on rather than a redirect, which the policy
 // on what a form may lead to would stop.
 func (p pages) changeConnection(w http.ResponseWriter, r *http.Request, v identity.Visitor) error {
-	form, err := readForm(r)
+	form, err := readForm(r, maxForm)
 	if err != nil {
 		return err
 	}

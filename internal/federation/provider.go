@@ -22,7 +22,18 @@ type provider interface {
 // answer is what came back through the browser. It is a stranger's text until the provider has confirmed it.
 type answer struct {
 	State, Code, Error, Issuer string
-	User                       string // Apple's, the first time
+	User                       string     // Apple's, the first time
+	Said                       *statement `json:",omitempty"` // verified when it was posted
+}
+
+// receiver is a provider whose posted answers are verified as they come, before the browser is asked to bring them again.
+type receiver interface {
+	receive(ctx context.Context, form url.Values) (answer, error)
+}
+
+// publisher is a provider to whom this installation describes itself.
+type publisher interface {
+	metadata() ([]byte, error)
 }
 
 // maxAnswerParameter bounds one parameter of an answer, in bytes.
@@ -64,6 +75,8 @@ func newProvider(p Provider, redirect string, client *http.Client, clock func() 
 		return newApple(l)
 	case KindGitHub:
 		return newGitHub(l)
+	case KindSAML:
+		return newSAML(l)
 	}
 	return newOpenID(l)
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
+	"github.com/sumunio/sumun/internal/mail"
+	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
@@ -28,6 +30,7 @@ type Deps struct {
 	People    *identity.Service
 	Sealer    Sealer
 	Replays   replay.Store
+	Limiter   ratelimit.Limiter
 	Issuer    string            // public address, without a trailing slash
 	Transport http.RoundTripper // to providers; nil: the usual one
 	Clock     func() time.Time
@@ -74,6 +77,17 @@ func (s *Service) provider(name string) (*connected, error) {
 		return nil, ErrProvider
 	}
 	return p, nil
+}
+
+// admit counts a request by which a stranger costs us, or a provider, work.
+func (s *Service) admit(ctx context.Context) error {
+	perMinute := s.cfg.RequestsPerClient
+	v, err := s.deps.Limiter.Take(ctx, ratelimit.Policy{Name: "federation.requests", Rate: perMinute, Period: time.Minute, Burst: max(1, perMinute/2)},
+		ratelimit.Network(httpd.ClientAddr(ctx)))
+	if err == nil && !v.Allowed {
+		err = ErrTooMany.After(v.RetryAfter)
+	}
+	return err
 }
 
 // begin returns the address to send the person to, and the flow for their browser to keep. A caller is needed unless it is to sign in.
@@ -125,7 +139,19 @@ func (s *Service) finish(ctx context.Context, name, sealed string, a answer) (fl
 		return flow{}, Identity{}, ErrState
 	}
 	who, err := s.identify(ctx, p, f, a)
+	if err == nil && a.Said != nil {
+		err = s.firstUse(ctx, p, *a.Said)
+	}
 	return f, who, s.noted(ctx, name, err)
+}
+
+// firstUse lets an assertion count once (saml-profiles section 4.1.4.5).
+func (s *Service) firstUse(ctx context.Context, p *connected, said statement) error {
+	first, err := s.deps.Replays.Once(ctx, p.Issuer+"\x00"+said.Assertion, 2*flowLifetime)
+	if err == nil && !first {
+		err = ErrState
+	}
+	return err
 }
 
 func (s *Service) identify(ctx context.Context, p *connected, f flow, a answer) (Identity, error) {
@@ -139,7 +165,7 @@ func (s *Service) identify(ctx context.Context, p *connected, f flow, a answer) 
 	if err := a.refusal(); err != nil {
 		return Identity{}, err
 	}
-	if a.Code == "" {
+	if a.Code == "" && a.Said == nil {
 		return Identity{}, ErrAnswer.Wrap(errors.New("the answer has no code"))
 	}
 	who, err := p.finish(ctx, f, a)
@@ -200,22 +226,10 @@ func (s *Service) trusted(ctx context.Context, who Identity) (*identity.Account,
 		return nil, nil
 	}
 	a, err := s.owner(ctx, who)
-	if err != nil || a == nil || !a.EmailVerified || !sameAddress(a.Email, who.Email) {
+	if err != nil || a == nil || !a.EmailVerified || !mail.Same(a.Email, who.Email) {
 		return nil, err
 	}
 	return a, nil
-}
-
-// sameAddress is stricter than the look-up, which takes look-alikes for one another so that nobody can use them to deceive.
-func sameAddress(a, b string) bool { return asciiLower(a) == asciiLower(b) }
-
-func asciiLower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
 }
 
 func (s *Service) connectTrusted(a arrival, owner identity.Account) func(context.Context, sqldb.Tx) error {
@@ -302,7 +316,7 @@ func (s *Service) disconnect(ctx context.Context, c identity.Caller, provider st
 			if err != nil {
 				return err
 			}
-			if !a.HasPassword() && !s.anyOther(all, provider) {
+			if !s.deps.People.PasswordOpens(a) && !s.anyOther(all, provider) {
 				return ErrLastWay
 			}
 			res, err := tx.ExecContext(ctx, deleteIdentity, a.ID, provider)

@@ -1,6 +1,7 @@
 package federation_test
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -223,6 +224,27 @@ func TestFailuresAtProviders(t *testing.T) {
 		}
 		if log := w.logged.String(); strings.Contains(log, "our-secret") || strings.Contains(log, "p@gmail.com") || !strings.Contains(log, "provider=google") {
 			t.Errorf("the log tells a secret or an address, or nothing: %s", log)
+		}
+	})
+}
+
+// A provider that would have tokens, or what it says of people, go in the clear is not asked.
+func TestNoEndpointInTheClear(t *testing.T) {
+	each(t, func(w *world) {
+		for _, endpoint := range []string{"authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"} {
+			doc := map[string]any{"issuer": "https://id.work.example", "authorization_endpoint": "https://id.work.example/authorize",
+				"token_endpoint": "https://id.work.example/token", "jwks_uri": "https://id.work.example/keys",
+				"userinfo_endpoint": "https://id.work.example/userinfo", endpoint: "http://id.work.example/"}
+			w.others.mu.Lock()
+			w.others.broken = func(rw http.ResponseWriter, r *http.Request) bool {
+				rw.Header().Set("Content-Type", "application/json")
+				return json.NewEncoder(rw).Encode(doc) == nil
+			}
+			w.others.mu.Unlock()
+			if p := w.browser().get("/federation/work"); p.status != http.StatusBadGateway {
+				w.t.Errorf("%s: answered with %d at %s", endpoint, p.status, p.path)
+			}
+			w.clock.advance(2 * time.Hour)
 		}
 	})
 }

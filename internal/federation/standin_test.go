@@ -46,6 +46,7 @@ type standIn struct {
 	broken func(w http.ResponseWriter, r *http.Request) bool
 	asked  []string // host and path of every request
 	apple  *ecdsa.PrivateKey
+	idp    *identityProvider
 }
 
 // grant is what a person approved.
@@ -57,6 +58,7 @@ type grant struct {
 func newStandIn(t *testing.T, clock func() time.Time) *standIn {
 	t.Helper()
 	s := &standIn{t: t, clock: clock, grants: map[string]grant{}, tokens: map[string]person{}}
+	s.idp = newIdentityProvider(t, clock)
 	s.rotate()
 	var err error
 	if s.apple, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
@@ -139,6 +141,8 @@ func (s *standIn) serve(w http.ResponseWriter, r *http.Request) {
 	case "oauth2.googleapis.com/token", "kauth.kakao.com/oauth/token", "appleid.apple.com/auth/token", "id.work.example/token",
 		"nid.naver.com/oauth2.0/token", "github.com/login/oauth/access_token":
 		s.token(w, r)
+	case "idp.corp.example/metadata":
+		_, _ = w.Write(s.idp.metadata())
 	case "kapi.kakao.com/v2/user/me", "openapi.naver.com/v1/nid/me", "api.github.com/user", "api.github.com/user/emails", "id.work.example/userinfo":
 		s.profile(w, r)
 	default:
