@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -27,6 +28,8 @@ const (
 	maxAssertion = 10 * time.Minute
 	// assertionLeeway is for clocks that differ.
 	assertionLeeway = time.Minute
+	// maxKeys bounds a client's keys.
+	maxKeys = 20
 )
 
 // assertionMethods are the signatures that are taken. None of them is symmetric: a client's key that we knew would be no proof.
@@ -48,6 +51,8 @@ type clientKey struct {
 	N         string `json:"n,omitempty"`
 	E         string `json:"e,omitempty"`
 	D         string `json:"d,omitempty"` // a private key, which nobody should give away
+
+	Certificates []string `json:"x5c,omitempty"` // the key's, in base64 and DER
 }
 
 var errClientKey = errors.New("the key is malformed, too weak, or of a kind that is not supported")
@@ -88,16 +93,30 @@ func (k clientKey) fits(method, kid string) bool {
 	return kinds[method] == k.Type && (k.Algorithm == "" || k.Algorithm == method) && (kid == "" || k.ID == kid)
 }
 
-// parseClientKeys reads a JWK Set; every key in it must be one that can be used.
+// parseClientKeys reads a JWK Set as a client gives it away. What is not for us in it, keys for encryption or of other kinds, is left out
+// (RFC 7517, section 5); a private key, and a set of which nothing is left, is refused.
 func parseClientKeys(document json.RawMessage) (clientKeys, error) {
-	var set clientKeys
-	if err := json.Unmarshal(document, &set); err != nil || len(set.Keys) == 0 || len(set.Keys) > 20 {
+	var all struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(document, &all); err != nil || len(all.Keys) > maxKeys {
 		return clientKeys{}, errClientKey
 	}
-	for _, k := range set.Keys {
-		if _, err := k.public(); err != nil {
-			return clientKeys{}, err
+	var set clientKeys
+	for _, text := range all.Keys {
+		var k clientKey
+		if json.Unmarshal(text, &k) != nil {
+			continue
 		}
+		if k.D != "" {
+			return clientKeys{}, errClientKey
+		}
+		if _, err := k.public(); err == nil {
+			set.Keys = append(set.Keys, k)
+		}
+	}
+	if len(set.Keys) == 0 {
+		return clientKeys{}, errClientKey
 	}
 	return set, nil
 }
@@ -117,27 +136,28 @@ func assertedID(form url.Values) (string, error) {
 	return claims.Subject, nil
 }
 
+// signedBy reads by which key a JWT says it was signed, without believing it.
+func signedBy(raw string) (method, kid string) {
+	t, _, err := jwt.NewParser().ParseUnverified(raw, &jwt.RegisteredClaims{})
+	if err != nil {
+		return "", ""
+	}
+	kid, _ = t.Header["kid"].(string)
+	return t.Method.Alg(), kid
+}
+
 // checkAssertion reports whether a JWT proves that its sender is the client: signed with a registered key, for us, for a short time, and
 // for the first time, on whichever node.
 func (s *Service) checkAssertion(ctx context.Context, c Client, raw string) (bool, error) {
-	set, err := parseClientKeys(c.Keys)
-	if err != nil {
-		return false, nil
-	}
 	now := s.deps.Clock()
 	var claims jwt.RegisteredClaims
-	parser := jwt.NewParser(jwt.WithValidMethods(assertionMethods), jwt.WithExpirationRequired(), jwt.WithLeeway(assertionLeeway),
-		jwt.WithTimeFunc(s.deps.Clock), jwt.WithIssuer(c.ID), jwt.WithSubject(c.ID))
-	_, err = parser.ParseWithClaims(raw, &claims, func(t *jwt.Token) (any, error) {
-		kid, _ := t.Header["kid"].(string)
-		var keys jwt.VerificationKeySet
-		for _, k := range set.Keys {
-			if public, err := k.public(); err == nil && k.fits(t.Method.Alg(), kid) {
-				keys.Keys = append(keys.Keys, public)
-			}
-		}
-		return keys, nil
-	})
+	header, err := s.verifiedBy(ctx, c, raw, &claims, jwt.WithValidMethods(assertionMethods), jwt.WithIssuer(c.ID), jwt.WithSubject(c.ID))
+	if kind, _ := header["typ"].(string); strings.Contains(strings.ToLower(kind), "oauth-authz-req") { // signed for something else
+		return false, nil
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return false, err
+	}
 	meant := slices.ContainsFunc(claims.Audience, func(a string) bool { return a == s.deps.Issuer || a == s.deps.Issuer+tokenPath })
 	if err != nil || !meant || claims.ID == "" || claims.ExpiresAt.After(now.Add(maxAssertion)) {
 		return false, nil

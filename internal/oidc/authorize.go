@@ -19,6 +19,10 @@ const (
 	authorizePath = "/oauth/authorize"
 	continuePath  = "/oauth/continue"
 	consentPath   = "/oauth/consent"
+
+	// signInPath and anotherPath are where people sign in; the latter also shows the form to who is signed in.
+	signInPath  = "/sign-in?"
+	anotherPath = "/sign-in?another=1&"
 )
 
 // pages are the endpoints that a person's browser comes to.
@@ -80,11 +84,19 @@ func (p pages) authorize(w http.ResponseWriter, r *http.Request) error {
 	case v == nil && req.prompts("none"):
 		return p.refuse(w, r, req, ErrLoginRequired)
 	case v == nil:
-		return p.signIn(w, r, req, "/sign-in")
+		return p.signIn(w, r, req, signInPath)
+	case !req.means(v) && (req.prompts("none") || !req.since.IsZero()): // who came back is not who was meant
+		return p.refuse(w, r, req, ErrLoginRequired)
+	case !req.means(v):
+		return p.signIn(w, r, req, anotherPath)
 	case !req.fresh(v.session.AuthTime, now) && req.prompts("none"):
 		return p.refuse(w, r, req, ErrLoginRequired)
+	case !req.fresh(v.session.AuthTime, now) && req.prompts("select_account"):
+		return p.signIn(w, r, req, anotherPath)
 	case !req.fresh(v.session.AuthTime, now):
-		return p.signIn(w, r, req, "/account/reauthenticate")
+		return p.signIn(w, r, req, "/account/reauthenticate?")
+	case !req.claims.takesACR(v.session.ACR):
+		return p.refuse(w, r, req, ErrUnmetAuthentication)
 	}
 	agreed, err := p.agreed(r.Context(), req, v)
 	switch {
@@ -125,26 +137,30 @@ func (v visitor) seen(ctx context.Context) context.Context {
 
 // signIn sends the person to sign in, from where they come back to the request.
 func (p pages) signIn(w http.ResponseWriter, r *http.Request, req *request, to string) error {
-	query := url.Values{"return_to": {continuePath + "?" + req.again(p.deps.Clock()).Encode()}}
+	params, err := p.carry(r.Context(), req, req.again(p.deps.Clock()))
+	if err != nil {
+		return err
+	}
+	query := url.Values{"return_to": {continuePath + "?" + params.Encode()}}
 	if req.loginHint != "" && len(req.loginHint) <= 254 {
 		query.Set("login_hint", req.loginHint)
 	}
 	if req.lang != "" {
 		query.Set("lang", req.lang)
 	}
-	return see(w, r, to+"?"+query.Encode())
+	return see(w, r, to+query.Encode())
 }
 
 // proceed follows a sign-in. It shows a page instead of redirecting: browsers take what follows a form for the form's target, and the
 // forms of our pages may not lead to other sites (Content-Security-Policy, form-action).
 func (p pages) proceed(w http.ResponseWriter, r *http.Request) error {
-	return p.goOn(w, r, authorizePath+"?"+r.URL.RawQuery)
+	return p.goOn(w, r, web.Continue{To: authorizePath + "?" + r.URL.RawQuery})
 }
 
 // goOn shows a page that goes on by itself, and has a link for where it does not.
-func (p pages) goOn(w http.ResponseWriter, r *http.Request, to string) error {
-	w.Header().Set("Refresh", "0; url="+to)
-	return p.web.Page(w, r, http.StatusOK, web.Continue{To: to})
+func (p pages) goOn(w http.ResponseWriter, r *http.Request, page web.Continue) error {
+	w.Header().Set("Refresh", "0; url="+page.To) // counted from when all is loaded (HTML, section 4.2.5.3)
+	return p.web.Page(w, r, http.StatusOK, page)
 }
 
 // redirect and form are the ways in which an answer reaches the client's address: directly, or following a form of ours.
@@ -160,29 +176,46 @@ func (p pages) deliver(w http.ResponseWriter, r *http.Request, req *request, ans
 		return p.web.Page(w, r, http.StatusOK, web.FormPost{Action: req.redirectURI, Fields: answer})
 	}
 	if follows {
-		return p.goOn(w, r, req.location(answer))
+		return p.goOn(w, r, web.Continue{To: req.location(answer)})
 	}
 	return see(w, r, req.location(answer))
 }
 
-// refuse tells the client why not. What is no fault of the request's stays with the person.
+// errUnvetted is told the person instead of a client that nobody knows: they have not even come here to sign in.
+var errUnvetted = ErrRequestRefused.With("The application that sent you here made a mistake. It registered itself: nobody here has checked it.")
+
+// refuse tells the client why not. What is no fault of the request's stays with the person, and so does what would send somebody who is not
+// signed in straight on to wherever a stranger likes (RFC 9700, section 4.11.2); prompt=none has to be answered.
 func (p pages) refuse(w http.ResponseWriter, r *http.Request, req *request, err error) error {
 	f := fault.From(err)
 	if f.Kind() == fault.Internal {
 		return err
 	}
 	p.requests.WithLabelValues("authorize", errorName(f)).Inc()
+	if req.client.SelfRegistered() && req.params.Get("prompt") != "none" {
+		if v, unsure := p.visitor(r); v == nil {
+			return errors.Join(unsure, errUnvetted.Wrap(err))
+		}
+	}
 	return p.deliver(w, r, req, req.refusal(p.deps.Issuer, errorName(f), plain(f.Message())), redirect)
 }
 
-// finish answers with a code.
+// finish answers with a code, or with tokens where the client may still have them so.
 func (p pages) finish(w http.ResponseWriter, r *http.Request, req *request, v *visitor, follows bool) error {
-	code, err := p.issueCode(r.Context(), req, v.session)
+	answer, err := p.result(r.Context(), req, v.session)
 	if err != nil {
 		return err
 	}
 	p.requests.WithLabelValues("authorize", "ok").Inc()
-	return p.deliver(w, r, req, req.answer(p.deps.Issuer, url.Values{"code": {code}}), follows)
+	return p.deliver(w, r, req, req.answer(p.deps.Issuer, answer), follows)
+}
+
+func (s *Service) result(ctx context.Context, req *request, one session.Session) (url.Values, error) {
+	if req.implicit() {
+		return s.implicitAnswer(ctx, req, one)
+	}
+	code, err := s.issueCode(ctx, req, one)
+	return url.Values{"code": {code}}, err
 }
 
 // agreed reports whether the person need not be asked: they have agreed to all of it, or the client is the installation's own. A program
@@ -194,11 +227,11 @@ func (p pages) agreed(ctx context.Context, req *request, v *visitor) (bool, erro
 	if req.client.Trusted {
 		return true, nil
 	}
-	given, err := p.store.consent(ctx, v.account.ID, req.client.ID, p.deps.Clock())
+	given, err := p.store.consent(ctx, v.account.ID, req.client, p.deps.Clock())
 	if err != nil {
 		return false, err
 	}
-	return given != nil && !slices.ContainsFunc(req.scope, func(word string) bool { return !slices.Contains(given, word) }), nil
+	return given != nil && !slices.ContainsFunc(req.asks(), func(word string) bool { return !slices.Contains(given, word) }), nil
 }
 
 // askConsent shows who asks, and for what.
@@ -207,9 +240,17 @@ func (p pages) askConsent(w http.ResponseWriter, r *http.Request, req *request, 
 	if u, err := url.Parse(req.redirectURI); err == nil && u.Host != "" {
 		host = u.Host
 	}
-	params := req.again(p.deps.Clock())
+	params := url.Values{"client_id": {req.client.ID}, "request_uri": {req.reference}}
+	if req.reference == "" {
+		var err error
+		if params, err = p.carry(r.Context(), req, req.params); err != nil {
+			return err
+		}
+	}
+	policy, terms := req.client.papers(host)
 	return p.web.Page(w, r.WithContext(v.seen(r.Context())), http.StatusOK, web.Consent{
-		Client: req.client.Name, Host: host, Email: v.account.Email, Scopes: req.scope, Request: params.Encode(),
+		Client: req.client.Name, Host: host, Email: v.account.Email, Scopes: req.asks(), Request: params.Encode(),
+		Unvetted: req.client.SelfRegistered(), Policy: policy, Terms: terms,
 	})
 }
 
@@ -234,8 +275,8 @@ func (p pages) consent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if v == nil || !req.fresh(v.session.AuthTime, p.deps.Clock()) {
-		return p.goOn(w, r, authorizePath+"?"+params.Encode())
+	if v == nil || !req.means(v) || !req.fresh(v.session.AuthTime, p.deps.Clock()) || !req.claims.takesACR(v.session.ACR) {
+		return p.goOn(w, r, web.Continue{To: authorizePath + "?" + params.Encode()})
 	}
 	r = r.WithContext(v.seen(r.Context()))
 	if form.Get("decision") != "allow" {
@@ -243,7 +284,7 @@ func (p pages) consent(w http.ResponseWriter, r *http.Request) error {
 		denied := req.refusal(p.deps.Issuer, "access_denied", plain(ErrAccessDenied.Message()))
 		return p.deliver(w, r, req, denied, afterForm)
 	}
-	if err := p.agree(r.Context(), v.account.ID, req.client.ID, req.scope); err != nil {
+	if err := p.agree(r.Context(), v.account.ID, req.client, req.asks()); err != nil {
 		return err
 	}
 	return p.finish(w, r, req, v, afterForm)

@@ -59,7 +59,7 @@ func (p *person) signIn(t testing.TB) {
 	var st *session.Starting
 	must(t, p.n.db.Write(t.Context(), func(tx sqldb.Tx) (err error) {
 		st, err = p.n.sessions.Begin(t.Context(), tx, session.Start{
-			Page: true, Subject: p.account.ID, Roles: []string{"member"}, AMR: []string{"pwd"}, AuthTime: p.n.clock.now(),
+			Page: true, Subject: p.account.ID, Roles: []string{"member"}, ACR: identity.ACR, AMR: []string{"pwd"}, AuthTime: p.n.clock.now(),
 		})
 		return err
 	}))
@@ -161,7 +161,7 @@ func (n *node) idClaims(t testing.TB, raw string) jwt.MapClaims {
 	parsed, err := jwt.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
 		key, err := n.tokens.Key(context.Background(), t.Header["kid"].(string))
 		return key.Public, err
-	}, jwt.WithTimeFunc(n.clock.now), jwt.WithValidMethods([]string{"ES256"}))
+	}, jwt.WithTimeFunc(n.clock.now), jwt.WithValidMethods([]string{"ES256", "RS256"}))
 	must(t, err)
 	if parsed.Header["typ"] != "JWT" {
 		t.Errorf("typ %v", parsed.Header["typ"])

@@ -16,12 +16,16 @@ import (
 )
 
 const (
-	endOfSession = `UPDATE oauth_grants SET ended_at = $1, notify_at = $1 WHERE session_hash = $2 AND ended_at = 0`
-	dueNotices   = `SELECT id, client_id, subject, session_id, attempts, notify_at FROM oauth_grants
+	// Who signs out in the browser has left also the programs whose tokens go on (offline_access): those grants are told, and do not end.
+	endOfSession = `UPDATE oauth_grants SET notify_at = $1, attempts = 0, ended_at = CASE WHEN session_hash = $2 THEN $1 ELSE ended_at END,
+			browser_hash = CASE WHEN session_hash = $2 THEN browser_hash END
+		WHERE (session_hash = $2 OR browser_hash = $2) AND ended_at = 0`
+	dueNotices = `SELECT id, client_id, subject, session_id, attempts, notify_at FROM oauth_grants
 		WHERE notify_at > 0 AND notify_at <= $1 ORDER BY notify_at LIMIT 50`
 	// Of several nodes one tells; should it die, another does when its time is over.
-	claimNotice  = `UPDATE oauth_grants SET notify_at = $1, attempts = attempts + 1 WHERE id = $2 AND notify_at = $3`
-	settleNotice = `UPDATE oauth_grants SET notify_at = 0 WHERE id = $1`
+	claimNotice = `UPDATE oauth_grants SET notify_at = $1, attempts = attempts + 1 WHERE id = $2 AND notify_at = $3`
+	// What has happened since is another notice.
+	settleNotice = `UPDATE oauth_grants SET notify_at = 0 WHERE id = $1 AND notify_at = $2`
 )
 
 const (
@@ -38,10 +42,14 @@ func newCaller() *http.Client {
 	return &http.Client{Timeout: notifyTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// noteEnded notes for which grants' sessions the end has come. Every node does; the first counts.
+// noteEnded notes for which grants' sessions the end has come. Every node does; the first counts. Clients from whom something was withdrawn
+// are looked up again.
 func (s *Service) noteEnded(ctx context.Context, revocations []auth.Revocation) {
 	now := sqldb.Micros(s.deps.Clock())
 	for _, r := range revocations {
+		if r.Kind == auth.RevokeClient {
+			s.changes.Add(1)
+		}
 		if r.Kind != auth.RevokeSession {
 			continue
 		}
@@ -110,15 +118,19 @@ func (s *Service) notify(ctx context.Context, n notice) error {
 			}
 		}
 	}
-	_, err = s.deps.DB.Writer().ExecContext(ctx, settleNotice, n.id)
+	_, err = s.deps.DB.Writer().ExecContext(ctx, settleNotice, n.id, sqldb.Micros(next))
 	return err
 }
 
 // tellLogout sends a logout token (Back-Channel Logout 1.0, section 2.4).
 func (s *Service) tellLogout(ctx context.Context, c Client, n notice) error {
+	known, err := s.namesFor(ctx, c)
+	if err != nil {
+		return err
+	}
 	now := s.deps.Clock()
 	logoutToken, err := s.deps.Tokens.Sign(ctx, "logout+jwt", map[string]any{
-		"iss": s.deps.Issuer, "aud": c.ID, "sub": n.subject, "sid": n.session, "iat": now.Unix(), "exp": now.Add(2 * time.Minute).Unix(),
+		"iss": s.deps.Issuer, "aud": c.ID, "sub": known.subject(n.subject), "sid": known.session(n.session), "iat": now.Unix(), "exp": now.Add(2 * time.Minute).Unix(),
 		"jti": rand.Text(), "events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
 	})
 	if err != nil {
@@ -132,7 +144,11 @@ func (s *Service) tellLogout(ctx context.Context, c Client, n notice) error {
 		return err
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	answer, err := s.caller.Do(r)
+	caller := s.caller
+	if c.SelfRegistered() {
+		caller = s.outside
+	}
+	answer, err := caller.Do(r)
 	if err != nil {
 		return err
 	}

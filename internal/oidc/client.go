@@ -1,10 +1,8 @@
 package oidc
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"net/url"
 	"slices"
 	"strings"
@@ -29,12 +27,7 @@ const (
 )
 
 // newSecret returns a secret of 256 random bits and what is kept of it. Random as it is, a plain hash is enough.
-func newSecret() (secret string, hash []byte) {
-	var random [32]byte
-	rand.Read(random[:])
-	secret = secretPrefix + base64.RawURLEncoding.EncodeToString(random[:])
-	return secret, hashSecret(secret)
-}
+func newSecret() (secret string, hash []byte) { return newToken(secretPrefix) }
 
 func hashSecret(secret string) []byte {
 	sum := sha256.Sum256([]byte(secret))
@@ -51,6 +44,11 @@ func (c Client) knows(secret string, now time.Time) bool {
 
 // hasSecret reports whether the client proves itself with a secret.
 func (m Metadata) hasSecret() bool { return m.AuthMethod == AuthBasic || m.AuthMethod == AuthPost }
+
+// needsKeys reports whether the client signs what it sends here, or connects with one of its keys.
+func (m Metadata) needsKeys() bool {
+	return m.AuthMethod == AuthPrivateKey || m.AuthMethod == AuthSelfSigned || m.RequireRequestObject || m.RequestObjectAlg != "" || m.RequestObjectOnce
+}
 
 // complete puts defaults where nothing is said (RFC 7591, section 2).
 func (m *Metadata) complete() {
@@ -75,9 +73,15 @@ func (m Metadata) check() error {
 	if !slices.Contains(authMethods, m.AuthMethod) {
 		refuse("token_endpoint_auth_method", "Must be one of "+strings.Join(authMethods, ", ")+".")
 	}
-	if _, err := parseClientKeys(m.Keys); m.AuthMethod == AuthPrivateKey && err != nil || m.AuthMethod != AuthPrivateKey && m.Keys != nil {
-		refuse("jwks", "private_key_jwt, and nothing else, needs a JWK Set of public keys: EC P-256, Ed25519, or RSA of 2048 bits and more.")
+	m.checkKeys(refuse)
+	m.checkSubjects(refuse)
+	m.Description.check(refuse)
+	if m.RequestObjectAlg != "" && !slices.Contains(assertionMethods, m.RequestObjectAlg) {
+		refuse("request_object_signing_alg", "Must be one of "+strings.Join(assertionMethods, ", ")+".")
 	}
+	m.checkCertificate(refuse)
+	m.checkAnswers(refuse)
+	m.checkLegacy(refuse)
 	for _, g := range m.GrantTypes {
 		if !slices.Contains(grantTypes(), g) {
 			refuse("grant_types", "Must be among "+strings.Join(grantTypes(), ", ")+".")
@@ -110,6 +114,9 @@ func (m Metadata) check() error {
 	}
 	if wrong := checkRedirect(m.BackchannelLogoutURI); m.BackchannelLogoutURI != "" && (wrong != "" || !strings.HasPrefix(m.BackchannelLogoutURI, "http")) {
 		refuse("backchannel_logout_uri", "Must be an https URI without a fragment.")
+	}
+	if wrong := m.checkFrontchannel(); m.FrontchannelLogoutURI != "" && wrong != "" {
+		refuse("frontchannel_logout_uri", wrong)
 	}
 	for _, resource := range m.Resources {
 		if !validResource(resource) {
@@ -178,7 +185,7 @@ func (c Client) scope(asked string, allowed func(string) bool) (string, error) {
 func (c Client) audience(asked []string, issuer string) ([]string, error) {
 	var granted []string
 	for _, resource := range asked {
-		if resource != issuer && !slices.Contains(c.Resources, resource) {
+		if resource == "" || resource != issuer && !slices.Contains(c.Resources, resource) {
 			return nil, ErrInvalidTarget
 		}
 		if !slices.Contains(granted, resource) {

@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/oidc"
+	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 )
@@ -179,6 +181,51 @@ func TestWithdrawnClients(t *testing.T) {
 	})
 }
 
+// Who has the id of a client that was removed must not go on with what people had given that one, however long ago it was.
+func TestRefreshTokensOfAClientOfBefore(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		public := shop
+		public.AuthMethod = oidc.AuthNone
+		n.add(t, "shop", public)
+		p := n.person(t, "kim@example.com")
+		got := n.post(t, "/oauth/token", exchange(p.code(t, wish("scope", "openid offline_access")), "client_id", "shop")).token(t)
+		form := params("grant_type", "refresh_token", "refresh_token", got.RefreshToken, "client_id", "shop")
+		must(t, n.Remove(t.Context(), "shop"))
+		n.clock.advance(time.Minute)
+		n.add(t, "shop", public)
+		n.post(t, "/oauth/token", form).refused(t, 400, "invalid_grant")
+
+		// One that was only disabled keeps its people.
+		mine := n.post(t, "/oauth/token", exchange(p.code(t, wish("scope", "openid offline_access")), "client_id", "shop")).token(t)
+		must(t, n.Disable(t.Context(), "shop"))
+		must(t, n.Enable(t.Context(), "shop"))
+		n.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", mine.RefreshToken, "client_id", "shop")).token(t)
+	})
+}
+
+// A node that remembers clients, to spare the database, must forget one as soon as it hears that it was disabled elsewhere, and at once what
+// it changed itself.
+func TestNobodyActsOnAClientOfBefore(t *testing.T) {
+	t.Parallel()
+	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
+		c := newClock()
+		n, other := newNode(t, db, c), newNode(t, sqldbtest.Reopen(t, db), c)
+		_, secret := n.add(t, "billing", machine)
+		ask := func(n *node) answer { return n.post(t, "/oauth/token", credentialsForm, basic("billing", secret)) }
+		ask(n).token(t)
+		ask(other).token(t)
+		must(t, n.Disable(t.Context(), "billing"))
+		ask(n).refused(t, 401, "invalid_client")
+		other.Hear(t.Context(), session.OfClient("billing", 1))
+		ask(other).refused(t, 401, "invalid_client")
+		must(t, n.Enable(t.Context(), "billing"))
+		ask(n).token(t)
+		_, err := n.RotateSecret(t.Context(), "billing", 0)
+		must(t, err)
+		ask(n).refused(t, 401, "invalid_client")
+	})
+}
+
 // One id, one client: of two operators who add it one is refused.
 func TestOneClientPerID(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
@@ -216,6 +263,10 @@ func TestRefusedClients(t *testing.T) {
 			"public machine":     {Name: "x", GrantTypes: machine.GrantTypes, AuthMethod: oidc.AuthNone},
 			"scope":              {Name: "x", GrantTypes: machine.GrantTypes, Scope: `a "b"`},
 			"resource":           {Name: "x", GrantTypes: machine.GrantTypes, Resources: []string{"/x"}},
+			"signed, no keys":    {Name: "x", GrantTypes: machine.GrantTypes, RequireRequestObject: true},
+			"once, no keys":      {Name: "x", GrantTypes: machine.GrantTypes, RequestObjectOnce: true},
+			"broken keys":        {Name: "x", GrantTypes: machine.GrantTypes, Keys: json.RawMessage(`{"keys":[{"kty":"oct","k":"x"}]}`)},
+			"unsigned requests":  {Name: "x", GrantTypes: machine.GrantTypes, Keys: keySet(t, newKey(t)), RequestObjectAlg: "none"},
 			"relative":           web("/callback"),
 			"http":               web("http://web.example/cb"),
 			"fragment":           web("https://web.example/cb#x"),

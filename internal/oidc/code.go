@@ -14,6 +14,7 @@ import (
 
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
@@ -31,9 +32,9 @@ const (
 	usedCode  = `SELECT subject, grant_id, grant_session FROM oauth_codes WHERE hash = $1 AND client_id = $2 AND consumed_at > 0`
 	sweepCode = `DELETE FROM oauth_codes WHERE hash IN (SELECT hash FROM oauth_codes WHERE expires_at < $1 LIMIT $2)`
 
-	insertGrantRow = `INSERT INTO oauth_grants (id, client_id, subject, session_id, session_hash, own, scope, created_at, expires_at, ended_at,
-			notify_at, attempts)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0)`
+	insertGrantRow = `INSERT INTO oauth_grants (id, client_id, subject, session_id, session_hash, browser_hash, own, scope, created_at, expires_at,
+			claims, ended_at, notify_at, attempts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, 0)`
 )
 
 // keepCode is how long after its time a code is remembered: while what it gave may be misused by whoever stole it.
@@ -71,8 +72,17 @@ func (s *Service) issueCode(ctx context.Context, r *request, one session.Session
 // exchange is a code on its way to tokens.
 type exchange struct {
 	hash               []byte
-	subject, sessionID string
+	subject, sessionID string // of the browser in which the person agreed
+	elsewhere          bool   // the tokens are for another device than that browser's
 	agreed             agreement
+	known              names
+	legacy             string // the legacy grant that was used instead of a code, "" for none
+}
+
+// newExchange prepares the use of a code, outside of a transaction: the key of the names may have to be made.
+func (s *Service) newExchange(ctx context.Context, c Client, code string) (exchange, error) {
+	known, err := s.namesFor(ctx, c)
+	return exchange{hash: hashSecret(code), known: known}, err
 }
 
 // authorizationCode exchanges a code (RFC 6749, section 4.1.3). A code that comes a second time was seen by somebody else: what it gave
@@ -90,9 +100,12 @@ func (s *Service) authorizationCode(ctx context.Context, c *call) (tokenAnswer, 
 		sum := sha256.Sum256([]byte(verifier))
 		challenge = base64.RawURLEncoding.EncodeToString(sum[:])
 	}
-	x := exchange{hash: hashSecret(code)}
+	x, err := s.newExchange(ctx, c.client, code)
+	if err != nil {
+		return tokenAnswer{}, err
+	}
 	var commit func(context.Context) (session.Tokens, error)
-	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
 		err := s.consume(ctx, tx, &x, c, challenge)
 		if err != nil {
 			return err
@@ -149,7 +162,8 @@ func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, 
 		}
 		st, err := s.deps.Sessions.Begin(ctx, tx, session.Start{
 			Subject: x.subject, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Confined: true, Scope: scope, Audience: audience,
-			AMR: one.AMR, ACR: one.ACR, AuthTime: one.AuthTime, Device: device, Thumbprint: c.thumbprint,
+			AMR: one.AMR, ACR: one.ACR, AuthTime: one.AuthTime, Device: device, Thumbprint: c.thumbprint, Narrow: x.known.narrow(),
+			Form: c.tokens(),
 		})
 		if err != nil {
 			return nil, err
@@ -162,7 +176,7 @@ func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, 
 	} else {
 		g, err := s.deps.Sessions.BeginGrant(ctx, tx, session.GrantStart{
 			Subject: x.subject, SessionID: x.sessionID, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Scope: scope, Audience: audience,
-			Device: device, Thumbprint: c.thumbprint,
+			Device: device, Thumbprint: c.thumbprint, Narrow: x.known.narrow(), Form: c.tokens(),
 		})
 		if err != nil {
 			return nil, err
@@ -180,24 +194,45 @@ type grantRow struct {
 
 // noteGrant remembers what a code gave, and writes it into the owner's trail.
 func (s *Service) noteGrant(ctx context.Context, tx sqldb.Tx, x *exchange, clientID string, g grantRow) error {
-	if _, err := tx.ExecContext(ctx, noteGrant, g.id, g.session, x.hash); err != nil {
-		return err
+	if x.hash != nil {
+		if _, err := tx.ExecContext(ctx, noteGrant, g.id, g.session, x.hash); err != nil {
+			return err
+		}
 	}
 	own := 0
+	var browser []byte
 	if g.own {
 		own = 1
+		if !x.elsewhere {
+			hash := session.OfSession(x.sessionID).ID
+			browser = hash[:]
+		}
 	}
 	now := s.deps.Clock()
 	hash := session.OfSession(g.session).ID
-	_, err := tx.ExecContext(ctx, insertGrantRow, g.id, clientID, x.subject, g.session, hash[:], own, g.scope, sqldb.Micros(now),
-		sqldb.Micros(now.Add(s.deps.Sessions.Lifetime())))
+	var claims []byte // for the userinfo endpoint
+	if asked := x.agreed.Claims.UserInfo; len(asked) > 0 {
+		var err error
+		if claims, err = json.Marshal(asked); err != nil {
+			return err
+		}
+	}
+	_, err := tx.ExecContext(ctx, insertGrantRow, g.id, clientID, x.subject, g.session, hash[:], browser, own, g.scope, sqldb.Micros(now),
+		sqldb.Micros(now.Add(s.deps.Sessions.Lifetime())), string(claims))
 	if err != nil {
 		return err
 	}
+	return s.recordSignIn(ctx, tx, x, clientID, g.scope)
+}
+
+// recordSignIn writes into the owner's trail that a client has tokens, and by which legacy grant if by one.
+func (s *Service) recordSignIn(ctx context.Context, tx sqldb.Tx, x *exchange, clientID, scope string) error {
+	detail := map[string]string{"client": clientID, "scope": scope}
+	if x.legacy != "" {
+		detail["legacy_grant"] = x.legacy
+	}
 	return s.deps.Audit.Append(ctx, tx, audit.Event{
-		Account: x.subject, Actor: x.subject, Action: "client.signed_in",
-		Origin: audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)},
-		Detail: map[string]string{"client": clientID, "scope": g.scope},
+		Account: x.subject, Actor: x.subject, Action: "client.signed_in", Origin: identity.OriginOf(ctx), Detail: detail,
 	})
 }
 
@@ -246,7 +281,20 @@ func (s *Service) refreshToken(ctx context.Context, c *call) (tokenAnswer, error
 	if presented == "" {
 		return tokenAnswer{}, ErrInvalidRequest.With("The parameter refresh_token is missing.")
 	}
+	presented, err := s.unveil(ctx, c.client, presented)
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	rename, err := s.renarrow(ctx, c.client)
+	if err != nil {
+		return tokenAnswer{}, err
+	}
 	narrow := func(g *token.Grant) error {
+		if rename != nil {
+			if err := rename(g); err != nil {
+				return err
+			}
+		}
 		var err error
 		if g.Scope, err = lesser(g.Scope, c.param("scope")); err != nil {
 			return err
@@ -260,8 +308,11 @@ func (s *Service) refreshToken(ctx context.Context, c *call) (tokenAnswer, error
 		return nil
 	}
 	tokens, err := s.deps.Sessions.RefreshWith(ctx, presented, session.Evidence{
-		ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Narrow: narrow, Thumbprint: c.thumbprint,
+		ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Narrow: narrow, Thumbprint: c.thumbprint, Form: c.tokens(),
 	}, session.NewDevice(httpd.UserAgent(ctx), httpd.ClientAddr(ctx)))
+	if c.certificate != "" && (errors.Is(err, session.ErrWrongKey) || errors.Is(err, session.ErrProofRequired)) {
+		return tokenAnswer{}, ErrInvalidGrant.With("The refresh token is bound to another certificate.").Wrap(err)
+	}
 	if err != nil {
 		return tokenAnswer{}, grantError(err)
 	}
@@ -285,13 +336,15 @@ func (s *Service) personal(ctx context.Context, c Client, tokens session.Tokens,
 		AccessToken: tokens.Access, TokenType: scheme(tokens.Granted.Thumbprint), ExpiresIn: int64(tokens.ExpiresIn / time.Second),
 		Scope: tokens.Granted.Scope,
 	}
+	var err error
 	if slices.Contains(c.GrantTypes, GrantRefreshToken) {
-		answer.RefreshToken = tokens.Refresh
+		if answer.RefreshToken, err = s.veil(ctx, c, tokens.Refresh); err != nil {
+			return tokenAnswer{}, err
+		}
 	}
 	if !slices.Contains(agreed.Scope, "openid") {
 		return answer, nil
 	}
-	var err error
 	answer.IDToken, err = s.idToken(ctx, c, tokens, agreed)
 	return answer, err
 }

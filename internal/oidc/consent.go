@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/audit"
-	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/web"
@@ -19,7 +19,7 @@ import (
 const appsPath = "/account/apps"
 
 const (
-	findConsent   = `SELECT scope FROM oauth_consents WHERE subject = $1 AND client_id = $2`
+	findConsent   = `SELECT scope FROM oauth_consents WHERE subject = $1 AND client_id = $2 AND used_at >= $3`
 	useConsent    = `UPDATE oauth_consents SET used_at = $1 WHERE subject = $2 AND client_id = $3 AND used_at < $4`
 	upsertConsent = `INSERT INTO oauth_consents (subject, client_id, scope, created_at, used_at) VALUES ($1, $2, $3, $4, $4)
 		ON CONFLICT (subject, client_id) DO UPDATE SET scope = excluded.scope, used_at = excluded.used_at`
@@ -41,9 +41,15 @@ const (
 	useEvery = 24 * time.Hour
 )
 
-// consent returns what the person has agreed to give the client, nil for nothing at all.
-func (s store) consent(ctx context.Context, subject, clientID string, now time.Time) ([]string, error) {
-	scope, err := sqldb.One(ctx, s.db.Reader(), scanString, findConsent, subject, clientID)
+// consent returns what the person has agreed to give the client, nil for nothing at all. What they gave another client of that id does not
+// count, nor what they gave a client that has said something else of itself since.
+func (s store) consent(ctx context.Context, subject string, c Client, now time.Time) ([]string, error) {
+	since := c.CreatedAt
+	if c.SelfRegistered() {
+		since = c.UpdatedAt
+	}
+	clientID := c.ID
+	scope, err := sqldb.One(ctx, s.db.Reader(), scanString, findConsent, subject, clientID, sqldb.Micros(since))
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return nil, nil
 	}
@@ -62,9 +68,9 @@ func scanString(r sqldb.Row) (s string, err error) {
 }
 
 // agree remembers that a person gives a client what it asks for, besides what they gave before.
-func (s *Service) agree(ctx context.Context, subject, clientID string, scope []string) error {
+func (s *Service) agree(ctx context.Context, subject string, c Client, scope []string) error {
 	now := s.deps.Clock()
-	before, err := s.store.consent(ctx, subject, clientID, now)
+	before, err := s.store.consent(ctx, subject, c, now)
 	if err != nil {
 		return err
 	}
@@ -74,10 +80,10 @@ func (s *Service) agree(ctx context.Context, subject, clientID string, scope []s
 		}
 	}
 	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		if _, err := tx.ExecContext(ctx, upsertConsent, subject, clientID, strings.Join(before, " "), sqldb.Micros(now)); err != nil {
+		if _, err := tx.ExecContext(ctx, upsertConsent, subject, c.ID, strings.Join(before, " "), sqldb.Micros(now)); err != nil {
 			return err
 		}
-		return s.recordOwn(ctx, tx, subject, clientID, "client.allowed", strings.Join(scope, " "))
+		return s.recordOwn(ctx, tx, subject, c.ID, "client.allowed", strings.Join(scope, " "))
 	})
 	if err != nil {
 		return fmt.Errorf("store consent: %w", err)
@@ -93,7 +99,7 @@ func (s *Service) recordOwn(ctx context.Context, q sqldb.Queryer, subject, clien
 	}
 	return s.deps.Audit.Append(ctx, q, audit.Event{
 		Account: subject, Actor: subject, Action: action, Detail: detail,
-		Origin: audit.Origin{Address: httpd.ClientAddr(ctx), UserAgent: httpd.UserAgent(ctx), RequestID: httpd.RequestID(ctx)},
+		Origin: identity.OriginOf(ctx),
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/web"
@@ -117,12 +118,16 @@ func (s *Service) deviceCode(ctx context.Context, c *call) (tokenAnswer, error) 
 	if code == "" {
 		return tokenAnswer{}, ErrInvalidRequest.With("The parameter device_code is missing.")
 	}
-	x := exchange{hash: hashSecret(code)}
+	x, err := s.newExchange(ctx, c.client, code)
+	if err != nil {
+		return tokenAnswer{}, err
+	}
+	x.elsewhere = true
 	if err := s.poll(ctx, x.hash, c.client.ID); err != nil {
 		return tokenAnswer{}, err
 	}
 	var commit func(context.Context) (session.Tokens, error)
-	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
 		text, err := sqldb.One(ctx, tx, func(r sqldb.Row) (text string, err error) {
 			err = r.Scan(&x.subject, &x.sessionID, &text)
 			return text, err
@@ -204,14 +209,25 @@ func (p pages) device(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// Even a code in the address is shown again: a person must see that it is the one on their device (section 5.4).
-	return p.web.Page(w, r, http.StatusOK, web.DeviceConsent{Client: client.Name, Code: code[:4] + "-" + code[4:], Email: v.account.Email, Scopes: agreed.Scope})
+	return p.web.Page(w, r, http.StatusOK, web.DeviceConsent{Client: client.Name, Code: code[:4] + "-" + code[4:], Email: v.account.Email, Scopes: agreed.Scope,
+		Unvetted: client.SelfRegistered()})
 }
 
-func clip(typed string) string { return typed[:min(len(typed), 20)] }
+// clip is as much of what somebody typed as is shown again.
+func clip(typed string) string {
+	const most = 20
+	n := 0
+	for i := range typed {
+		if n++; n > most {
+			return typed[:i]
+		}
+	}
+	return typed
+}
 
 // waiting finds the device that shows a code.
 func (p pages) waiting(ctx context.Context, typed string) (code string, c Client, agreed agreement, err error) {
-	if err := p.limit(ctx, "oidc.user_codes", 30, network(httpd.ClientAddr(ctx))); err != nil {
+	if err := p.limit(ctx, "oidc.user_codes", 30, ratelimit.Network(httpd.ClientAddr(ctx))); err != nil {
 		return "", Client{}, agreement{}, err
 	}
 	code, ok := parseUserCode(typed)

@@ -161,3 +161,14 @@ func TestPushedRequests(t *testing.T) {
 		}
 	})
 }
+
+// What somebody typed comes back to be corrected, not as half a letter.
+func TestWrongCodeIsShownAgain(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		p := n.person(t, "kim@example.com")
+		a := p.get(t, "/oauth/device?"+params("user_code", strings.Repeat("가", 30)).Encode())
+		if a.status != 404 || !strings.Contains(a.body, `value="`+strings.Repeat("가", 20)+`"`) {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	})
+}

@@ -40,6 +40,9 @@ func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, erro
 	case !slices.Contains([]string{"", typeAccessToken, typeJWT}, c.param("requested_token_type")):
 		return tokenAnswer{}, ErrInvalidRequest.With("Only access tokens are given.")
 	}
+	if c.client.opaque() && c.param("requested_token_type") == typeJWT {
+		return tokenAnswer{}, ErrInvalidRequest.With("The tokens of this client are opaque.")
+	}
 	claims, err := s.verify(ctx, c.client, c.param("subject_token"))
 	if err != nil {
 		return tokenAnswer{}, err
@@ -63,6 +66,7 @@ func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, erro
 		Subject: claims.Subject, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Actor: c.client.ID, NotAfter: claims.ExpiresAt,
 		SessionID: claims.SessionID, GrantID: claims.GrantID, Scope: scope, Audience: audience, Roles: claims.Roles, Epoch: claims.Epoch,
 		ACR: claims.ACR, AMR: claims.AMR, AuthTime: claims.AuthTime, Thumbprint: c.thumbprint,
+		Certificate: c.certificate, Opaque: c.client.opaque(),
 	})
 	if err != nil {
 		return tokenAnswer{}, err
@@ -82,7 +86,7 @@ func (s *Service) exchangeKey(ctx context.Context, c *call) (tokenAnswer, error)
 			return tokenAnswer{}, ErrInvalidRequest.With("The key decides what its token is for.")
 		}
 	}
-	if c.thumbprint != "" {
+	if c.thumbprint != "" || c.certificate != "" {
 		return tokenAnswer{}, ErrInvalidRequest.With("Tokens for API keys are bound to no key of the client's.")
 	}
 	access, scope, err := s.KeyToken(ctx, c.param("subject_token"))

@@ -49,6 +49,7 @@ func TestTokenExchange(t *testing.T) {
 		}
 		swap("scope", "orders email").refused(t, 400, "invalid_scope")
 		swap("resource", "https://other.example").refused(t, 400, "invalid_target")
+		swap("resource", "").refused(t, 400, "invalid_target")
 		swap("subject_token", "x").refused(t, 400, "invalid_request")
 		swap("subject_token", got.IDToken).refused(t, 400, "invalid_request")
 		swap("subject_token_type", "urn:ietf:params:oauth:token-type:saml2").refused(t, 400, "invalid_request")

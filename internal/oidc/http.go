@@ -2,6 +2,8 @@ package oidc
 
 import (
 	"errors"
+	"io"
+	"mime"
 	"net/http"
 	"time"
 
@@ -33,13 +35,19 @@ func CrossOrigin() []string {
 func (s *Service) Mount(mux *http.ServeMux, renderer *web.Renderer, cookies httpd.Cookies) {
 	for path, h := range map[string]http.Handler{
 		tokenPath:      s.endpoint(tokenEndpoint, s.token),
-		introspectPath: s.endpoint("introspect", s.introspect),
+		introspectPath: varying(s.endpoint("introspect", s.introspect)),
 		revokePath:     s.endpoint("revoke", s.revoke),
 		parPath:        s.endpoint("par", s.pushRequest),
 		deviceEndpoint: s.endpoint("device_authorization", s.authorizeDevice),
 	} {
 		mux.Handle("POST "+path, shared(h))
 		mux.Handle("OPTIONS "+path, http.HandlerFunc(preflight))
+	}
+	if s.cfg.Registration {
+		mux.Handle("POST "+registerPath, s.registration(s.register))
+		mux.Handle("GET "+registerPath+"/{id}", s.registration(s.readOwn))
+		mux.Handle("PUT "+registerPath+"/{id}", s.registration(s.replaceOwn))
+		mux.Handle("DELETE "+registerPath+"/{id}", s.registration(s.removeOwn))
 	}
 	userInfo := shared(httpd.WithErrors(renderError, s.serveUserInfo))
 	mux.Handle("GET "+userInfoPath, userInfo)
@@ -54,6 +62,14 @@ func (s *Service) Mount(mux *http.ServeMux, renderer *web.Renderer, cookies http
 func shared(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		allowAll(w.Header())
+		h.ServeHTTP(w, r)
+	})
+}
+
+// varying is for answers in more than one form.
+func varying(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Vary", "Accept")
 		h.ServeHTTP(w, r)
 	})
 }
@@ -73,9 +89,30 @@ func preflight(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// tokenInBody returns the request with the access token of its body, if it has one, where it is looked for (RFC 6750, section 2.2). It may
+// be in one place only (section 2).
+func tokenInBody(r *http.Request) (*http.Request, error) {
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Method != http.MethodPost || media != "application/x-www-form-urlencoded" {
+		return r, nil
+	}
+	form, err := readForm(r)
+	if err != nil || !form.Has("access_token") {
+		return r, err
+	}
+	if r.Header.Get("Authorization") != "" {
+		return r, ErrInvalidRequest.With("The access token is both in the header and in the body.")
+	}
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+form.Get("access_token"))
+	return r, nil
+}
+
 func (s *Service) serveUserInfo(w http.ResponseWriter, r *http.Request) error {
 	v, err := s.verifier(s.deps.Issuer)
 	if err != nil {
+		return err
+	}
+	if r, err = tokenInBody(r); err != nil {
 		return err
 	}
 	claims, err := v.VerifyRequest(r)
@@ -89,7 +126,29 @@ func (s *Service) serveUserInfo(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	c, err := s.client(r.Context(), claims.ClientID)
+	switch {
+	case err != nil && !errors.Is(err, ErrClientUnknown):
+		return err // an answer without a signature could be anybody's
+	case c.UserInfoAlg != "":
+		return s.signUserInfo(w, r, c, about)
+	}
 	return writeAnswer(w, http.StatusOK, about)
+}
+
+// signUserInfo answers a client that wants it signed (OpenID Connect Core 1.0, section 5.3.2). Its type keeps it from being taken for an ID
+// token (RFC 8725, section 3.11).
+func (s *Service) signUserInfo(w http.ResponseWriter, r *http.Request, c Client, about map[string]any) error {
+	about["iss"], about["aud"] = s.deps.Issuer, c.ID
+	text, err := s.deps.Tokens.Sign(r.Context(), "userinfo+jwt", about)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
+	w.Header().Set("Content-Type", "application/jwt")
+	_, _ = io.WriteString(w, text) // who asked may have gone
+	return nil
 }
 
 // refusal is the answer to an access token that does not let through (RFC 6750, section 3).

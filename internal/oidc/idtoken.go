@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,7 +16,10 @@ import (
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/session"
+	"github.com/sumunio/sumun/internal/sqldb"
 )
+
+const claimsOfGrant = `SELECT claims FROM oauth_grants WHERE id = $1 AND client_id = $2`
 
 // idTokenLifetime is how long an ID token may be taken for news of a sign-in. It is no credential.
 const idTokenLifetime = time.Hour
@@ -24,7 +29,10 @@ func (s *Service) idToken(ctx context.Context, c Client, tokens session.Tokens, 
 	g, now := tokens.Granted, s.deps.Clock()
 	claims := map[string]any{
 		"iss": s.deps.Issuer, "sub": g.Subject, "aud": c.ID, "azp": c.ID, "iat": now.Unix(), "exp": now.Add(idTokenLifetime).Unix(),
-		"auth_time": g.AuthTime.Unix(), "sid": g.SessionID, "at_hash": halfHash(s.deps.Tokens.Algorithm(), tokens.Access),
+		"auth_time": g.AuthTime.Unix(), "sid": g.SessionID,
+	}
+	if tokens.Access != "" {
+		claims["at_hash"] = halfHash(s.deps.Tokens.Algorithm(), tokens.Access)
 	}
 	if agreed.Nonce != "" {
 		claims["nonce"] = agreed.Nonce
@@ -35,16 +43,21 @@ func (s *Service) idToken(ctx context.Context, c Client, tokens session.Tokens, 
 	if len(g.AMR) > 0 {
 		claims["amr"] = g.AMR
 	}
-	if len(agreed.Claims.IDToken) > 0 {
-		about, err := s.about(ctx, g.Subject, agreed.Scope)
+	var scope []string
+	if tokens.Access == "" { // there is nothing to ask the userinfo endpoint with (section 5.4)
+		scope = agreed.Scope
+	}
+	if len(scope)+len(agreed.Claims.IDToken) > 0 {
+		account, err := s.account(ctx, g.Subject, g.GrantID)
 		if err != nil {
 			return "", err
 		}
-		for name := range agreed.Claims.IDToken {
-			if value, there := about[name]; there {
-				claims[name] = value
-			}
+		about, err := s.about(ctx, account, scope, agreed.Claims.IDToken)
+		if err != nil {
+			return "", err
 		}
+		delete(about, "sub") // which is said by the name that the client knows
+		maps.Copy(claims, about)
 	}
 	return s.deps.Tokens.Sign(ctx, "JWT", claims)
 }
@@ -59,36 +72,14 @@ func halfHash(algorithm, text string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// scopeClaims are the claims that a scope stands for (OpenID Connect Core 1.0, section 5.4), as far as an account has them.
-var scopeClaims = map[string][]string{
-	"profile": {"name", "preferred_username", "locale", "updated_at"},
-	"email":   {"email", "email_verified"},
-}
-
-// claimNames are all of them, sorted.
-func claimNames() []string {
-	names := []string{"sub"}
-	for _, more := range scopeClaims {
-		names = append(names, more...)
-	}
-	slices.Sort(names)
-	return names
-}
-
-// about is what a client with these scopes may know of a person.
-func (s *Service) about(ctx context.Context, subject string, scope []string) (map[string]any, error) {
+// about is what a client may know of a person: what its scope stands for, and single claims that it asked for.
+func (s *Service) about(ctx context.Context, subject string, scope []string, asked claimSet) (map[string]any, error) {
 	a, err := s.deps.People.Account(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]any{"name": a.Name, "updated_at": a.UpdatedAt.Unix(), "email": a.Email, "email_verified": a.EmailVerified}
-	if a.UserName != "" {
-		all["preferred_username"] = a.UserName
-	}
-	if a.Locale != "" {
-		all["locale"] = a.Locale
-	}
-	may := map[string]any{"sub": subject}
+	all := claimsOfAccount(a)
+	may := asked.pick(all)
 	for _, word := range scope {
 		for _, name := range scopeClaims[word] {
 			if value, there := all[name]; there {
@@ -96,7 +87,25 @@ func (s *Service) about(ctx context.Context, subject string, scope []string) (ma
 			}
 		}
 	}
+	may["sub"] = subject
 	return may, nil
+}
+
+// claimsOfAccount are all that an account has a value for (OpenID Connect Core 1.0, section 5.1).
+func claimsOfAccount(a identity.Account) map[string]any {
+	all := map[string]any{"name": a.Name, "updated_at": a.UpdatedAt.Unix(), "email": a.Email, "email_verified": a.EmailVerified}
+	for name, value := range map[string]string{"preferred_username": a.UserName, "locale": a.Locale, "phone_number": a.Phone} {
+		if value != "" {
+			all[name] = value
+		}
+	}
+	if a.Phone != "" {
+		all["phone_number_verified"] = false // nothing verifies numbers
+	}
+	if a.Address != (identity.PostalAddress{}) {
+		all["address"] = a.Address
+	}
+	return all
 }
 
 // userInfo answers who an access token is of (OpenID Connect Core 1.0, section 5.3).
@@ -105,9 +114,40 @@ func (s *Service) userInfo(ctx context.Context, claims *auth.Claims) (map[string
 	if claims.SessionID == "" || !slices.Contains(scope, "openid") {
 		return nil, ErrInsufficientScope
 	}
-	about, err := s.about(ctx, claims.Subject, scope)
+	asked, err := s.askedOf(ctx, claims)
+	if err != nil {
+		return nil, err
+	}
+	account, err := s.account(ctx, claims.Subject, claims.GrantID)
+	var about map[string]any
+	if err == nil {
+		about, err = s.about(ctx, account, scope, asked)
+	}
 	if errors.Is(err, identity.ErrNotFound) {
 		return nil, ErrInsufficientScope.Wrap(err)
 	}
-	return maps.Clone(about), err
+	if err != nil {
+		return nil, err
+	}
+	about["sub"] = claims.Subject // by the name that the token has for them
+	return about, nil
+}
+
+// askedOf returns the claims that a token's client asked for by name when it was given its grant. One that got the token from that client
+// asked for nothing.
+func (s *Service) askedOf(ctx context.Context, claims *auth.Claims) (asked claimSet, err error) {
+	if claims.GrantID == "" {
+		return nil, nil
+	}
+	text, err := sqldb.One(ctx, s.deps.DB.Reader(), scanString, claimsOfGrant, claims.GrantID, claims.ClientID)
+	if errors.Is(err, sqldb.ErrNotFound) || err == nil && text == "" {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &asked)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claims of a grant: %w", err)
+	}
+	return asked, nil
 }

@@ -23,7 +23,8 @@ const (
 type departure struct {
 	client  Client // zero: not known
 	to      string // "" for our own page
-	session string // that the client means, "" if it does not prove to know
+	session string // that the client means, by the name it knows; "" if it does not prove to know
+	known   names
 	params  url.Values
 }
 
@@ -48,8 +49,13 @@ func (p pages) logout(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case v == nil:
-		return p.depart(w, r, d, redirect)
-	case d.session == v.session.ID:
+		return p.depart(w, r, d, nil, redirect)
+	}
+	knows, err := p.knows(r.Context(), d, v.session.ID)
+	switch {
+	case err != nil:
+		return err
+	case knows:
 		return p.leave(w, r, d, v, redirect)
 	default:
 		return p.web.Page(w, r.WithContext(v.seen(r.Context())), http.StatusOK, web.SignOut{Client: d.client.Name, Request: d.params.Encode()})
@@ -72,28 +78,45 @@ func (p pages) signOut(w http.ResponseWriter, r *http.Request) error {
 	}
 	v, err := p.visitor(r)
 	if err != nil || v == nil {
-		return errors.Join(err, p.depart(w, r, d, afterForm))
+		return errors.Join(err, p.depart(w, r, d, nil, afterForm))
 	}
 	return p.leave(w, r, d, v, afterForm)
 }
 
+// knows reports whether a client has proved to know the session of the browser: its own share in it, or the one that it got from it
+// (offline_access).
+func (s *Service) knows(ctx context.Context, d departure, browser string) (bool, error) {
+	if d.session == "" || d.session == d.known.session(browser) {
+		return d.session != "", nil
+	}
+	all, err := s.shares(ctx, browser)
+	return slices.ContainsFunc(all, func(one share) bool {
+		return one.clientID == d.client.ID && d.known.session(one.session) == d.session
+	}), err
+}
+
 // leave ends the session, and has the browser forget it.
 func (p pages) leave(w http.ResponseWriter, r *http.Request, d departure, v *visitor, follows bool) error {
-	err := p.deps.Sessions.End(r.Context(), v.account.ID, v.session.ID, session.SignedOut)
+	frames, err := p.Frames(r.Context(), v.session.ID)
+	if err != nil {
+		return err
+	}
+	err = p.deps.Sessions.End(r.Context(), v.account.ID, v.session.ID, session.SignedOut)
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return err
 	}
 	http.SetCookie(w, p.cookies.SessionCookie("", 0))
-	return p.depart(w, r, d, follows)
+	return p.depart(w, r, d, frames, follows)
 }
 
-// depart sends the person to where the client wants them.
-func (p pages) depart(w http.ResponseWriter, r *http.Request, d departure, follows bool) error {
+// depart sends the person to where the client wants them, once the other programs' frames have been loaded. Where nobody knows the client,
+// and it shows no ID token, the person has to have said so (RFC 9700, section 4.11.2).
+func (p pages) depart(w http.ResponseWriter, r *http.Request, d departure, frames []string, follows bool) error {
 	switch {
-	case d.to == "":
-		return p.web.Page(w, r, http.StatusOK, web.SignedOut{})
-	case follows:
-		return p.goOn(w, r, d.to)
+	case d.to == "", d.client.SelfRegistered() && d.session == "" && !follows:
+		return p.web.Page(w, r, http.StatusOK, web.SignedOut{Frames: frames})
+	case follows || len(frames) > 0:
+		return p.goOn(w, r, web.Continue{To: d.to, Frames: frames})
 	default:
 		return see(w, r, d.to)
 	}
@@ -118,6 +141,9 @@ func (s *Service) readDeparture(ctx context.Context, params url.Values) (d depar
 		if d.client, err = s.client(ctx, id); err != nil && !errors.Is(err, ErrClientUnknown) {
 			return d, err
 		}
+	}
+	if d.known, err = s.namesFor(ctx, d.client); err != nil {
+		return d, err
 	}
 	to := params.Get("post_logout_redirect_uri")
 	if to == "" {

@@ -41,11 +41,14 @@ var (
 
 // Failures of a sign-in that clients are told by way of the browser (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, section 3.1.2.6).
 var (
-	ErrUnsupportedResponseType  = fault.New(fault.Malformed, "oidc.unsupported_response_type", "The response_type must be code.")
-	ErrAccessDenied             = fault.New(fault.Malformed, "oidc.access_denied", "The person has refused.")
-	ErrLoginRequired            = fault.New(fault.Forbidden, "oidc.login_required", "The person must sign in first.")
+	ErrUnsupportedResponseType = fault.New(fault.Malformed, "oidc.unsupported_response_type", "The client may not use this response_type.")
+	ErrAccessDenied            = fault.New(fault.Malformed, "oidc.access_denied", "The person has refused.")
+	ErrLoginRequired           = fault.New(fault.Forbidden, "oidc.login_required", "The person must sign in first.")
+	// ErrUnmetAuthentication is of OpenID Connect Core Unmet Authentication Requirements 1.0.
+	ErrUnmetAuthentication      = fault.New(fault.Forbidden, "oidc.unmet_authentication_requirements", "The person cannot sign in here in the way that is asked for.")
 	ErrConsentRequired          = fault.New(fault.Forbidden, "oidc.consent_required", "The person must be asked first.")
-	ErrRequestNotSupported      = fault.New(fault.Malformed, "oidc.request_not_supported", "Requests in a signed object are not supported.")
+	ErrRequestNotSupported      = fault.New(fault.Malformed, "oidc.request_not_supported", "Request objects must be signed with a registered key of the client's.")
+	ErrInvalidRequestObject     = fault.New(fault.Malformed, "oidc.invalid_request_object", "The request object is not valid.") // RFC 9101, section 7
 	ErrRequestURINotSupported   = fault.New(fault.Malformed, "oidc.request_uri_not_supported", "Requests at an address are not supported.")
 	ErrRegistrationNotSupported = fault.New(fault.Malformed, "oidc.registration_not_supported", "Clients cannot register themselves within a request.")
 )
@@ -56,13 +59,21 @@ var ErrRequestRefused = fault.New(fault.Malformed, "oidc.request_refused", "The 
 // ErrUserCode answers a code that no device shows.
 var ErrUserCode = fault.New(fault.NotFound, "oidc.user_code", "No device shows this code. Check it, or begin anew on the device.")
 
+// What is wrong with what a program says of itself (RFC 7591, section 3.2.2).
+var (
+	ErrInvalidClientMetadata       = fault.New(fault.Malformed, "oidc.invalid_client_metadata", "Some of what the client says about itself cannot be accepted.")
+	ErrInvalidRedirectURI          = fault.New(fault.Malformed, "oidc.invalid_redirect_uri", "A redirect URI cannot be accepted.")
+	ErrUnapprovedSoftwareStatement = fault.New(fault.Malformed, "oidc.unapproved_software_statement", "Software statements are believed of nobody. Register without one.")
+)
+
 // Failures of those who administer clients.
 var (
-	ErrClientUnknown = fault.New(fault.NotFound, "oidc.client_unknown", "There is no such client.")
-	ErrClientExists  = fault.New(fault.Conflict, "oidc.client_exists", "There is a client of this id already.")
-	ErrClientRefused = fault.New(fault.Invalid, "oidc.client_refused", "Some of what the client says about itself cannot be accepted.")
-	ErrNoSecret      = fault.New(fault.Conflict, "oidc.no_secret", "This client has no secret: it proves itself in another way, or not at all.")
-	ErrTooMany       = fault.New(fault.RateLimited, "oidc.too_many", "Too many requests. Try again later.")
+	ErrClientUnknown  = fault.New(fault.NotFound, "oidc.client_unknown", "There is no such client.")
+	ErrClientExists   = fault.New(fault.Conflict, "oidc.client_exists", "There is a client of this id already.")
+	ErrClientRefused  = fault.New(fault.Invalid, "oidc.client_refused", "Some of what the client says about itself cannot be accepted.")
+	ErrNoSecret       = fault.New(fault.Conflict, "oidc.no_secret", "This client has no secret: it proves itself in another way, or not at all.")
+	ErrClientDisabled = fault.New(fault.Forbidden, "oidc.client_disabled", "An operator has disabled this client.")
+	ErrTooMany        = fault.New(fault.RateLimited, "oidc.too_many", "Too many requests. Try again later.")
 )
 
 // The grants, by the names that requests use.
@@ -89,9 +100,13 @@ type Client struct {
 	UpdatedAt  time.Time
 	DisabledAt time.Time // zero: it may ask for tokens
 
+	registered               *allowance // nil: by an operator
 	secretHash, previousHash []byte
 	previousUntil            time.Time
 }
+
+// SelfRegistered reports whether nobody but the client itself has said what it is.
+func (c Client) SelfRegistered() bool { return c.registered != nil }
 
 // Public reports whether the client cannot keep a secret: a program on people's own devices.
 func (c Client) Public() bool { return c.AuthMethod == AuthNone }
@@ -105,14 +120,42 @@ type Metadata struct {
 	// Resources are the audiences that it may ask tokens for (RFC 8707); the issuer itself where there is none.
 	Resources    []string `json:"sumun_resources,omitempty"`
 	RedirectURIs []string `json:"redirect_uris,omitempty"`
-	// Keys are a JWK Set: those that the client signs its assertions with (private_key_jwt).
+	// Keys are a JWK Set: those that the client signs its assertions (private_key_jwt) and request objects with.
 	Keys json.RawMessage `json:"jwks,omitempty"`
+	// JWKSURI is where the client publishes such a set, instead of Keys.
+	JWKSURI string `json:"jwks_uri,omitempty"`
+	// SubjectType says whether the client knows people by their ids (public, also when empty) or by names that are for its sector alone:
+	// the host of SectorIdentifierURI, which lists the redirect URIs, or else that of them all.
+	SubjectType         string `json:"subject_type,omitempty"`
+	SectorIdentifierURI string `json:"sector_identifier_uri,omitempty"`
 	// PostLogoutRedirectURIs are where people may be sent after they signed out (RP-Initiated Logout 1.0).
 	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris,omitempty"`
 	// BackchannelLogoutURI is told when a session ends (Back-Channel Logout 1.0).
 	BackchannelLogoutURI string `json:"backchannel_logout_uri,omitempty"`
-	RequirePKCE          bool   `json:"sumun_require_pkce,omitempty"` // public clients must in any case
+	// FrontchannelLogoutURI is loaded in a frame by the browser whose session ends (Front-Channel Logout 1.0).
+	FrontchannelLogoutURI string `json:"frontchannel_logout_uri,omitempty"`
+	// What is told of the end of a session always says of which, whether a client demands it or not.
+	BackchannelSession  bool `json:"backchannel_logout_session_required,omitempty"`
+	FrontchannelSession bool `json:"frontchannel_logout_session_required,omitempty"`
+	RequirePKCE         bool `json:"sumun_require_pkce,omitempty"` // public clients must in any case
 	// Trusted clients are the installation's own: people are not asked.
 	Trusted    bool `json:"sumun_trusted,omitempty"`
 	RequirePAR bool `json:"require_pushed_authorization_requests,omitempty"` // RFC 9126
+	// CertificateNames are what its TLS certificate says (tls_client_auth).
+	CertificateNames
+	// BindTokens binds access tokens to the client's TLS certificate (RFC 8705, section 3.4), which it needs then.
+	BindTokens bool `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	// AccessToken is the form of its access tokens: jwt, also when it is empty, or opaque.
+	AccessToken string `json:"sumun_access_token,omitempty"`
+	// IntrospectionAlg is the signature that it wants under signed answers about tokens (RFC 9701, section 6); empty: whichever is used.
+	IntrospectionAlg string `json:"introspection_signed_response_alg,omitempty"`
+	// LegacyGrants are the grants that should not be used any more and that operators have switched on for it.
+	LegacyGrants []string `json:"sumun_legacy_grants,omitempty"`
+	// RequestObjectAlg is the only signature that its request objects may have, "" for any that is supported (RFC 9101, section 10.5).
+	RequestObjectAlg     string `json:"request_object_signing_alg,omitempty"`
+	RequireRequestObject bool   `json:"require_signed_request_object,omitempty"` // RFC 9101, section 10.5
+	// RequestObjectOnce demands a jti of request objects, each of which is taken once.
+	RequestObjectOnce bool `json:"sumun_request_object_once,omitempty"`
+
+	Description
 }

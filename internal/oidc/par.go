@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/sumunio/sumun/internal/httpd"
+	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
@@ -17,8 +20,9 @@ const (
 
 	// requestPrefix begins a reference to a request that was left here (RFC 9126, section 2.2).
 	requestPrefix = "urn:ietf:params:oauth:request_uri:"
-	// requestLifetime is how long it may take from there until the person has agreed.
+	// requestLifetime is how long it may take from there until the person comes, carriedLifetime until they have signed in and agreed.
 	requestLifetime = 10 * time.Minute
+	carriedLifetime = 30 * time.Minute
 
 	insertRequest = `INSERT INTO oauth_requests (hash, client_id, params, expires_at) VALUES ($1, $2, $3, $4)`
 	findRequest   = `SELECT params FROM oauth_requests WHERE hash = $1 AND client_id = $2 AND expires_at > $3`
@@ -46,6 +50,7 @@ func (s *Service) pushRequest(ctx context.Context, c *call) (any, error) {
 	if params.Has("request_uri") {
 		return nil, ErrInvalidRequest.With("A request that is left here names no other one.")
 	}
+	params.Del(sinceParam)
 	params.Set("client_id", c.client.ID)
 	req, err := s.readRequest(ctx, params)
 	if errors.Is(err, ErrRequestRefused) {
@@ -57,13 +62,47 @@ func (s *Service) pushRequest(ctx context.Context, c *call) (any, error) {
 	if err := req.check(); err != nil {
 		return nil, err
 	}
-	reference := rand.Text()
-	_, err = s.deps.DB.Writer().ExecContext(ctx, insertRequest, hashSecret(reference), c.client.ID, params.Encode(),
-		sqldb.Micros(s.deps.Clock().Add(requestLifetime)))
+	reference, err := s.keep(ctx, c.client.ID, req.params, requestLifetime)
 	if err != nil {
 		return nil, err
 	}
-	return created{pushed{requestPrefix + reference, int64(requestLifetime / time.Second)}}, nil
+	return created{pushed{reference, int64(requestLifetime / time.Second)}}, nil
+}
+
+// keep stores a request that has been checked, and returns the reference to it.
+func (s *Service) keep(ctx context.Context, clientID string, params url.Values, lifetime time.Duration) (reference string, err error) {
+	random := rand.Text()
+	_, err = s.deps.DB.Writer().ExecContext(ctx, insertRequest, hashSecret(random), clientID, params.Encode(),
+		sqldb.Micros(s.deps.Clock().Add(lifetime)))
+	if err != nil {
+		return "", fmt.Errorf("store request: %w", err)
+	}
+	return requestPrefix + random, nil
+}
+
+const (
+	// maxCarried is how long a request may be that its person takes along from page to page, in bytes: other sites' sign-ins keep the way
+	// back in a cookie.
+	maxCarried = 1500
+	// maxKept bounds one that is kept for them although no client has proved to have made it.
+	maxKept = 8 << 10
+)
+
+// carry returns how a request travels with its person while they sign in or decide: as it is, or by reference where it was not the browser
+// that made it, so that nobody there can read or change what it has become, or where it is long.
+func (p pages) carry(ctx context.Context, req *request, params url.Values) (url.Values, error) {
+	size := len(params.Encode())
+	if req.reference == "" && !req.signed && size <= maxCarried {
+		return params, nil
+	}
+	if req.reference == "" && size > maxKept {
+		return nil, ErrRequestRefused.With("The request of the application that sent you here is too long.")
+	}
+	if err := p.limit(ctx, "oidc.kept", 600, ratelimit.Network(httpd.ClientAddr(ctx))); err != nil {
+		return nil, err
+	}
+	reference, err := p.keep(ctx, req.client.ID, params, carriedLifetime)
+	return url.Values{"client_id": {req.client.ID}, "request_uri": {reference}}, err
 }
 
 // checkPushed refuses requests that the browser brings of a client that leaves them here (RFC 9126, section 5).
@@ -74,7 +113,7 @@ func (r *request) checkPushed() error {
 	return nil
 }
 
-// pulled returns the parameters that a reference stands for, with the time of our own that the person brings along, and the reference.
+// pulled returns the parameters that a reference stands for, whatever else the browser brings, and the reference.
 func (s *Service) pulled(ctx context.Context, params url.Values) (url.Values, string, error) {
 	reference, found := strings.CutPrefix(params.Get("request_uri"), requestPrefix)
 	if !found || len(params["request_uri"]) != 1 || len(params["client_id"]) != 1 {
@@ -88,9 +127,6 @@ func (s *Service) pulled(ctx context.Context, params url.Values) (url.Values, st
 		return nil, "", err
 	}
 	stored, err := url.ParseQuery(text)
-	if since := params.Get(sinceParam); err == nil && since != "" {
-		stored.Set(sinceParam, since)
-	}
 	return stored, params.Get("request_uri"), err
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"mime"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,7 +20,7 @@ import (
 const maxForm = 64 << 10
 
 // authMethods are the ways of proving to be a client that this version knows.
-var authMethods = []string{AuthBasic, AuthPost, AuthPrivateKey, AuthNone}
+var authMethods = []string{AuthBasic, AuthPost, AuthPrivateKey, AuthTLS, AuthSelfSigned, AuthNone}
 
 // repeatable are the parameters that a request may carry more than once (RFC 8707, section 2; RFC 8693, section 2.1).
 var repeatable = []string{"resource", "audience"}
@@ -32,6 +31,9 @@ type call struct {
 	client Client
 	// thumbprint is that of the key that the request proves to have, "" for none.
 	thumbprint string
+	// certificate is the thumbprint of the TLS certificate that tokens are to be bound to, "" for none.
+	certificate string
+	accept      []string // the header Accept
 }
 
 // param returns a parameter, "" when it is absent.
@@ -47,6 +49,10 @@ func (s *Service) endpoint(name string, h func(ctx context.Context, c *call) (an
 			return err
 		}
 		s.requests.WithLabelValues(of, "ok").Inc()
+		if jwt, ok := answer.(signed); ok {
+			jwt.write(w)
+			return nil
+		}
 		body, status := statusOf(answer)
 		return writeAnswer(w, status, body)
 	})
@@ -62,12 +68,15 @@ func (s *Service) answer(name string, w http.ResponseWriter, r *http.Request, h 
 	if grantType := form.Get("grant_type"); s.grants[grantType].issue != nil && name == tokenEndpoint {
 		of = grantType
 	}
-	c := &call{form: form}
+	c := &call{form: form, accept: r.Header["Accept"]}
 	if c.client, err = s.authenticate(r, form); err != nil {
 		return of, nil, err
 	}
 	if name == tokenEndpoint {
 		if c.thumbprint, err = s.proveKey(w, r); err != nil {
+			return of, nil, err
+		}
+		if c.certificate, err = s.boundTo(r, c); err != nil {
 			return of, nil, err
 		}
 	}
@@ -163,7 +172,7 @@ func (s *Service) authenticate(r *http.Request, form url.Values) (Client, error)
 	}
 	c, err := s.prove(ctx, presented)
 	if errors.Is(err, ErrInvalidClient) {
-		if limited := s.limit(ctx, "oidc.failures", s.cfg.Failures, network(address)); limited != nil {
+		if limited := s.limit(ctx, "oidc.failures", s.cfg.Failures, ratelimit.Network(address)); limited != nil {
 			return Client{}, limited
 		}
 	}
@@ -195,7 +204,7 @@ func (s *Service) prove(ctx context.Context, presented credentials) (Client, err
 			return c, err
 		}
 	case AuthNone:
-		if c.Public() {
+		if c.Public() || c.provesByCertificate() && s.certified(ctx, c) {
 			return c, nil
 		}
 	}
@@ -213,14 +222,4 @@ func (s *Service) limit(ctx context.Context, name string, perMinute int, key str
 		return ErrTooMany.After(verdict.RetryAfter)
 	}
 	return nil
-}
-
-// network is the address that failures are counted by: of IPv6 a whole /64, which one machine may have.
-func network(a netip.Addr) string {
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return a.String()
 }

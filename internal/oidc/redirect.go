@@ -20,6 +20,8 @@ func checkRedirect(uri string) string {
 		return "Has a user name in it."
 	case strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "Has characters that are not allowed in a URI."
+	case strings.Trim(u.Host, hostCharacters) != "":
+		return "Its host is neither a name nor an address."
 	}
 	switch scheme := u.Scheme; {
 	case !strings.HasPrefix(uri, scheme+":"): // which has been put into lower case
@@ -38,6 +40,10 @@ func checkRedirect(uri string) string {
 }
 
 const maxURI = 2000
+
+// hostCharacters are those of names, addresses and ports. RFC 3986 allows more, which mean something else where pages name the host: in
+// Content-Security-Policy.
+const hostCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]"
 
 func isLoopback(host string) bool {
 	address, err := netip.ParseAddr(host)

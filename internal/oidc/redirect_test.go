@@ -2,6 +2,7 @@ package oidc_test
 
 import (
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/sumunio/sumun/internal/oidc"
@@ -42,6 +43,23 @@ func TestRedirectsAreExact(t *testing.T) {
 			t.Errorf("%s: %t", uri, got)
 		}
 	}
+}
+
+// An address that our page loads and names in its policy is of an origin that the client has, and cannot end the directive.
+func FuzzFrontChannel(f *testing.F) {
+	for _, seed := range []string{"https://web.example/out", "https://web.example;x/out", "https://*/out", "http://[::1]/out?a=b", "https://web.example,x/out"} {
+		f.Add(seed, seed)
+	}
+	f.Fuzz(func(t *testing.T, uri, redirect string) {
+		if oidc.CheckFrontchannel(oidc.Metadata{FrontchannelLogoutURI: uri, RedirectURIs: []string{redirect}}) != "" || oidc.CheckRedirect(redirect) != "" {
+			return
+		}
+		u, err := url.Parse(uri)
+		r, _ := url.Parse(redirect)
+		if err != nil || u.Scheme != r.Scheme || u.Host != r.Host || u.User != nil || strings.ContainsAny(u.Host, "*;, '\"") {
+			t.Errorf("%q goes with %q", uri, redirect)
+		}
+	})
 }
 
 // Whatever is allowed leads to a host that was registered, as browsers read it.

@@ -2,8 +2,8 @@ package oidc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -15,6 +15,7 @@ import (
 // members are known to be the client's when an answer may go there; the rest is as the client said.
 type request struct {
 	client      Client
+	known       names // by which it calls people
 	redirectURI string
 	mode        string // of the answer
 	state       string
@@ -29,15 +30,12 @@ type request struct {
 	lang      string // of our languages, or ""
 	resources []string
 	claims    claimsRequest
+	subject   string // of the only person that will do, as the client knows them, "" for anyone
 
 	params    url.Values // all of it, as it was asked
 	reference string     // by which it was left here before, "" if it was not
-}
-
-// claimsRequest is the parameter claims (OpenID Connect Core 1.0, section 5.5), as far as it asks for what there is.
-type claimsRequest struct {
-	UserInfo map[string]json.RawMessage `json:"userinfo,omitempty"`
-	IDToken  map[string]json.RawMessage `json:"id_token,omitempty"`
+	signed    bool       // it came as a request object
+	broken    error      // what was wrong with what had to be read first; check tells
 }
 
 const (
@@ -60,56 +58,77 @@ func (s *Service) readRequest(ctx context.Context, brought url.Values) (*request
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"client_id", "redirect_uri"} {
-		if len(params[name]) != 1 {
-			return nil, ErrRequestRefused.With("The application that sent you here did not say who it is, or where you came from.")
-		}
+	r := &request{mode: modeQuery, maxAge: -1, reference: reference, signed: reference == "" && params.Has("request")}
+	if len(params["client_id"]) != 1 || len(params["redirect_uri"]) != 1 && !r.signed {
+		return nil, ErrRequestRefused.With("The application that sent you here did not say who it is, or where you came from.")
 	}
-	c, err := s.client(ctx, params.Get("client_id"))
+	r.client, err = s.client(ctx, params.Get("client_id"))
 	if errors.Is(err, ErrClientUnknown) {
 		return nil, ErrRequestRefused.With("The application that sent you here is not known.")
 	}
 	if err != nil {
 		return nil, err
 	}
-	uri := params.Get("redirect_uri")
-	if !c.allowsRedirect(uri) {
+	if r.known, err = s.namesFor(ctx, r.client); err != nil {
+		return nil, err
+	}
+	if r.signed {
+		inner, err := s.unpack(ctx, r.client, params)
+		switch {
+		case err == nil:
+			params = inner
+		case errors.Is(err, ErrInvalidRequestObject), errors.Is(err, ErrRequestNotSupported):
+			r.broken = err // told at the address beside it, if that is the client's: an error gives nothing away
+		default:
+			return nil, err
+		}
+	}
+	r.params, r.redirectURI = params, params.Get("redirect_uri")
+	if !r.client.allowsRedirect(r.redirectURI) || len(params["redirect_uri"]) != 1 {
+		if r.broken != nil {
+			return nil, r.broken
+		}
 		return nil, ErrRequestRefused.With("The application that sent you here wants the answer at an address that is not registered for it.")
 	}
-	r := &request{client: c, redirectURI: uri, mode: modeQuery, maxAge: -1, params: params, reference: reference}
+	if err := s.readIDHint(ctx, r); err != nil {
+		r.broken = errors.Join(r.broken, err)
+	}
 	if len(params["state"]) == 1 && len(params.Get("state")) <= maxParam {
 		r.state = params.Get("state")
 	}
 	if mode := params.Get("response_mode"); mode == modeFragment || mode == modeFormPost {
 		r.mode = mode
+	} else if r.implicit() && r.client.may(LegacyImplicit) {
+		r.mode = modeFragment
 	}
 	return r, nil
 }
 
 // check reads the rest. What it refuses is answered to the client.
 func (r *request) check() error {
+	if r.broken != nil {
+		return r.broken
+	}
 	p := r.params
 	for name, values := range p {
 		if len(values) > 1 && !slices.Contains(repeatable, name) {
 			return ErrInvalidRequest.With("A parameter is there more than once.")
 		}
 	}
-	for name, refusal := range map[string]error{
-		"request": ErrRequestNotSupported, "request_uri": ErrRequestURINotSupported, "registration": ErrRegistrationNotSupported,
-	} {
+	for name, refusal := range map[string]error{"request_uri": ErrRequestURINotSupported, "registration": ErrRegistrationNotSupported} {
 		if p.Has(name) {
 			return refusal
 		}
 	}
+	if r.client.RequireRequestObject && !r.signed && r.reference == "" { // what was left here was checked before
+		return ErrInvalidRequest.With("This client must sign its requests (RFC 9101).")
+	}
+	if err := r.checkResponseType(); err != nil {
+		return err
+	}
 	switch mode := p.Get("response_mode"); {
-	case p.Get("response_type") == "":
-		return ErrInvalidRequest.With("The parameter response_type is missing.")
-	case p.Get("response_type") != "code":
-		return ErrUnsupportedResponseType
 	case !slices.Contains([]string{"", modeQuery, modeFragment, modeFormPost}, mode):
 		return ErrInvalidRequest.With("This response_mode is not supported.")
-	case !slices.Contains(r.client.GrantTypes, GrantAuthorizationCode):
-		return ErrUnauthorizedClient
 	case len(p.Get("state")) > maxParam || len(p.Get("nonce")) > maxParam:
 		return ErrInvalidRequest.With("The parameters state and nonce may have 2000 bytes.")
 	}
@@ -120,13 +139,69 @@ func (r *request) check() error {
 		return err
 	}
 	r.nonce, r.loginHint, r.lang = p.Get("nonce"), p.Get("login_hint"), language(p.Get("ui_locales"))
+	if err := r.checkImplicit(); err != nil {
+		return err
+	}
 	if err := r.checkPrompt(); err != nil {
 		return err
 	}
-	if text := p.Get("claims"); text != "" && json.Unmarshal([]byte(text), &r.claims) != nil {
-		return ErrInvalidRequest.With("The parameter claims is malformed.")
+	return r.checkClaims()
+}
+
+// readIDHint reads the person whom the client means (OpenID Connect Core 1.0, section 3.1.2.1, id_token_hint), by an ID token of its own,
+// expired or not.
+func (s *Service) readIDHint(ctx context.Context, r *request) error {
+	raw := r.params.Get("id_token_hint")
+	if raw == "" {
+		return nil
+	}
+	hint := s.readHint(ctx, raw)
+	if hint == nil || len(hint.Audience) != 1 || hint.Audience[0] != r.client.ID {
+		return ErrInvalidRequest.With("The id_token_hint is no ID token of this client's.")
+	}
+	r.subject = hint.Subject
+	return nil
+}
+
+// checkClaims reads what is asked for by name.
+func (r *request) checkClaims() error {
+	text := r.params.Get("claims")
+	if text == "" {
+		return nil
+	}
+	may := strings.Fields(r.client.Scope)
+	var subject string
+	var err error
+	r.claims, err = parseClaims(text, func(scope string) bool { return slices.Contains(may, scope) })
+	if err == nil {
+		subject, err = r.claims.subject()
+	}
+	if err != nil {
+		return ErrInvalidRequest.With("The parameter claims is malformed.").Wrap(err)
+	}
+	if subject != "" && r.subject != "" && subject != r.subject {
+		return ErrInvalidRequest.With("The parameters claims and id_token_hint name two people.")
+	}
+	if subject != "" {
+		r.subject = subject
 	}
 	return nil
+}
+
+// means reports whether the request may be answered with that person.
+func (r *request) means(v *visitor) bool {
+	return r.subject == "" || r.subject == r.known.subject(v.account.ID)
+}
+
+// asks is what the person is asked about: the scope, and the scopes of single claims that are asked for.
+func (r *request) asks() []string {
+	out := slices.Clone(r.scope)
+	for _, word := range r.claims.scopes() {
+		if !slices.Contains(out, word) {
+			out = append(out, word)
+		}
+	}
+	return out
 }
 
 // checkPKCE demands a challenge of clients that cannot keep a secret, and takes S256 only: with plain, who sees the request has the
@@ -134,6 +209,8 @@ func (r *request) check() error {
 func (r *request) checkPKCE() error {
 	challenge, method := r.params.Get("code_challenge"), r.params.Get("code_challenge_method")
 	switch {
+	case r.implicit(): // there is no code that it could protect
+		return nil
 	case challenge == "" && method != "":
 		return ErrInvalidRequest.With("There is a code_challenge_method and no code_challenge.")
 	case challenge == "" && (r.client.Public() || r.client.RequirePKCE):
@@ -241,22 +318,12 @@ func (r *request) fresh(authTime, now time.Time) bool {
 	}
 }
 
-// again returns the request as the person takes it along to where they sign in: what asks for that is replaced by the time since when
-// it counts as done.
+// again returns the request as it goes on after the person has signed in: what asks for that is replaced by the time since when it counts
+// as done.
 func (r *request) again(now time.Time) url.Values {
-	params := url.Values{}
-	for name, values := range r.params {
-		if r.reference == "" {
-			params[name] = values
-		}
-	}
-	if r.prompts("login") || r.prompts("select_account") || r.maxAge >= 0 {
+	params := maps.Clone(r.params)
+	if r.prompts("login") || r.prompts("select_account") || r.maxAge >= 0 || r.subject != "" {
 		params.Set(sinceParam, strconv.FormatInt(now.Unix(), 10))
-	}
-	if r.reference != "" {
-		params.Set("client_id", r.client.ID)
-		params.Set("request_uri", r.reference)
-		return params
 	}
 	rest := slices.DeleteFunc(slices.Clone(r.prompt), func(word string) bool { return word == "login" || word == "select_account" })
 	params.Del("prompt")

@@ -9,13 +9,16 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
+	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
@@ -23,26 +26,33 @@ import (
 	"github.com/sumunio/sumun/internal/token"
 )
 
-// Deps are what a Service works with. All are required, except Proofs and Metrics.
+// Deps are what a Service works with. All are required, except Proofs, Outside, Certificates, Authorities and Metrics.
 type Deps struct {
 	DB       *sqldb.DB
 	Sessions *session.Service
 	People   People
 	Tokens   *token.Service
+	Keyring  *keyring.Keyring
 	Audit    *audit.Log
 	Limiter  ratelimit.Limiter
 	Replays  replay.Store
 	Proofs   *auth.Proofs // nil: tokens are bound to no keys
-	Issuer   string
-	Clock    func() time.Time
-	Log      *slog.Logger
-	Metrics  prometheus.Registerer
+	Outside  *http.Client // for addresses that strangers choose; nil: httpd.NewOutgoing
+	// Certificates says that clients can show TLS certificates here, and Authorities who vouches for them; nil: nobody does.
+	Certificates bool
+	Authorities  *httpd.Authorities
+	Issuer       string
+	Clock        func() time.Time
+	Log          *slog.Logger
+	Metrics      prometheus.Registerer
 }
 
 // People are those who sign in.
 type People interface {
 	// Account returns an account, or identity.ErrNotFound.
 	Account(ctx context.Context, id string) (identity.Account, error)
+	// SignIn proves a password, with all that protects signing in.
+	SignIn(ctx context.Context, in identity.SignIn) (identity.SignedIn, error)
 }
 
 // Service is the clients and the endpoints that they call. It is safe for concurrent use; several processes may work on one
@@ -51,9 +61,12 @@ type Service struct {
 	cfg       Config
 	deps      Deps
 	store     store
-	known     sync.Map // id -> known
-	verifiers sync.Map // audience -> *auth.Verifier
-	caller    *http.Client
+	known     sync.Map     // id -> known
+	changes   atomic.Int64 // of clients that this node has heard of
+	verifiers sync.Map     // audience -> verifier
+	caller    *http.Client // for addresses that operators have registered
+	outside   *http.Client // for those that strangers have
+	sources   *keySource
 	grants    map[string]grant
 	discovery document
 	requests  *prometheus.CounterVec
@@ -65,8 +78,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg, deps: deps, store: store{deps.DB}, caller: newCaller(),
+		cfg: cfg, deps: deps, store: store{deps.DB}, caller: newCaller(), outside: deps.Outside,
 	}
+	if s.outside == nil {
+		s.outside = httpd.NewOutgoing(cfg.PrivateAddresses)
+	}
+	s.sources = newKeySource(s.outside, deps.Clock)
 	s.grants = s.newGrants()
 	var err error
 	if s.discovery, err = newDocument(s.describe()); err != nil {
@@ -85,27 +102,29 @@ func New(cfg Config, deps Deps) (*Service, error) {
 }
 
 const (
-	// knownFor is how long a client is not looked up again. What a client did in that time after it was disabled elsewhere comes to
-	// nothing: its tokens carry the old epoch, and are refused.
+	// knownFor is how long a client is not looked up again, unless this node changes one or the feed tells that privileges were withdrawn from
+	// one. What a client did in that time after it was disabled elsewhere comes to nothing: its tokens carry the old epoch, and are refused.
 	knownFor = time.Second
 
 	sweepEvery = 10 * time.Minute
 	sweepBatch = 500
-	// keepRemoved is how long the epoch of a removed client is remembered: its last token is long dead.
+	// keepRemoved is how long the epoch of a removed client is remembered at least: its last access token is long dead. Its refresh tokens
+	// may live as long as sessions do.
 	keepRemoved = 7 * 24 * time.Hour
 )
 
-// known is a client and when it was looked up.
+// known is a client, when it was looked up, and the changes that had been heard of before.
 type known struct {
-	client Client
-	at     time.Time
+	client  Client
+	at      time.Time
+	changes int64
 }
 
 // client looks up a client that may be used: ErrClientUnknown when it is not there, or disabled.
 func (s *Service) client(ctx context.Context, id string) (Client, error) {
-	now := s.deps.Clock()
+	now, changes := s.deps.Clock(), s.changes.Load()
 	if v, there := s.known.Load(id); there {
-		if k := v.(known); now.Sub(k.at) < knownFor && !now.Before(k.at) {
+		if k := v.(known); now.Sub(k.at) < knownFor && !now.Before(k.at) && k.changes == changes {
 			return k.client, nil
 		}
 	}
@@ -117,7 +136,7 @@ func (s *Service) client(ctx context.Context, id string) (Client, error) {
 		s.known.Delete(id)
 		return Client{}, err
 	}
-	s.known.Store(id, known{c, now})
+	s.known.Store(id, known{c, now, changes}) // one that was read before a change is never used after it
 	return c, nil
 }
 
@@ -129,6 +148,9 @@ func (s *Service) AddClient(ctx context.Context, id string, m Metadata) (c Clien
 		id = strings.ToLower(rand.Text())
 	}
 	if err := errors.Join(checkID(id), m.check()); err != nil {
+		return Client{}, "", err
+	}
+	if err := s.checkSector(ctx, m); err != nil {
 		return Client{}, "", err
 	}
 	var hash []byte
@@ -197,7 +219,11 @@ func (s *Service) Enable(ctx context.Context, id string) error {
 
 // Remove forgets a client. Its tokens and API keys die: the id may be somebody else's one day.
 func (s *Service) Remove(ctx context.Context, id string) error {
-	return s.change(ctx, id, "client.removed", func(tx sqldb.Tx) error {
+	return s.remove(ctx, id, func(tx sqldb.Tx) error { return s.record(ctx, tx, id, "client.removed") })
+}
+
+func (s *Service) remove(ctx context.Context, id string, record func(sqldb.Tx) error) error {
+	return s.changeAs(ctx, id, record, func(tx sqldb.Tx) error {
 		if err := changed(ctx, tx, holdClient, id); err != nil {
 			return err
 		}
@@ -222,9 +248,13 @@ func (s *Service) withdraw(ctx context.Context, tx sqldb.Tx, statement, id strin
 
 // change changes a client in a transaction, with its line in the trail, and makes this node know.
 func (s *Service) change(ctx context.Context, id, action string, do func(tx sqldb.Tx) error) error {
+	return s.changeAs(ctx, id, func(tx sqldb.Tx) error { return s.record(ctx, tx, id, action) }, do)
+}
+
+func (s *Service) changeAs(ctx context.Context, id string, record, do func(tx sqldb.Tx) error) error {
 	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
 		// The trail first: what do may lock, the feed's counter, is held by nobody for long.
-		if err := s.record(ctx, tx, id, action); err != nil {
+		if err := record(tx); err != nil {
 			return err
 		}
 		return do(tx)
@@ -232,7 +262,7 @@ func (s *Service) change(ctx context.Context, id, action string, do func(tx sqld
 	if err != nil {
 		return fmt.Errorf("change client: %w", err)
 	}
-	s.known.Delete(id)
+	s.changes.Add(1)
 	if err := s.deps.Sessions.Apply(ctx); err != nil {
 		s.deps.Log.WarnContext(ctx, "a change of a client is not applied here yet", "client", id, "error", err)
 	}
@@ -269,8 +299,8 @@ func (s *Service) sweep(ctx context.Context) {
 		statement string
 		before    time.Time
 	}{
-		{sweepClients, now.Add(-keepRemoved)}, {sweepCode, now.Add(-keepCode)}, {sweepGrants, now}, {sweepRequests, now}, {sweepDevices, now.Add(-keepCode)},
-		{sweepConsents, now.Add(-keepConsent)}, {sweepKeys, now.Add(-keepKey)},
+		{sweepClients, now.Add(-max(keepRemoved, s.deps.Sessions.Lifetime()))}, {sweepCode, now.Add(-keepCode)}, {sweepGrants, now}, {sweepRequests, now}, {sweepDevices, now.Add(-keepCode)},
+		{sweepConsents, now.Add(-keepConsent)}, {sweepKeys, now.Add(-keepKey)}, {sweepInitial, now},
 	} {
 		if _, err := sqldb.Sweep(ctx, s.deps.DB, one.statement, sqldb.Micros(one.before), sweepBatch); err != nil && ctx.Err() == nil {
 			s.deps.Log.WarnContext(ctx, "oauth housekeeping stopped early", "error", err)

@@ -22,6 +22,7 @@ import (
 	"github.com/sumunio/sumun/internal/audit"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
+	"github.com/sumunio/sumun/internal/identity/identitytest"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/oidc"
@@ -39,7 +40,8 @@ var cookies = httpd.Cookies{Secure: true}
 const issuer = "https://id.example.com"
 
 func migrations() []sqldb.Migrations {
-	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, replay.Migrations, session.Migrations, oidc.Migrations}
+	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, replay.Migrations, session.Migrations,
+		identity.Migrations, oidc.Migrations}
 }
 
 // clock is what a test's nodes believe.
@@ -61,6 +63,7 @@ type node struct {
 	sessions *session.Service
 	people   *people
 	tokens   *token.Service
+	ring     *keyring.Keyring
 	verifier *auth.Verifier
 	clock    *clock
 	metrics  *prometheus.Registry
@@ -70,22 +73,33 @@ type node struct {
 // newNode starts a process. Several may share a database.
 func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Config)) *node {
 	t.Helper()
+	return newNodeSigning(t, db, c, auth.ES256, configure...)
+}
+
+// newNodeSigning is newNode with another algorithm of signatures.
+func newNodeSigning(t testing.TB, db *sqldb.DB, c *clock, algorithm string, configure ...func(*oidc.Config)) *node {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	master := keyring.Secret(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
 	keys, err := keyring.Open(t.Context(), db, keyring.Config{MasterKey: master}, c.now)
 	must(t, err)
-	tokens, err := token.New(token.DefaultConfig(), token.Deps{DB: db, Keyring: keys, Issuer: issuer, Clock: c.now, Log: log})
+	signing := token.DefaultConfig()
+	signing.Algorithm = algorithm
+	tokens, err := token.New(signing, token.Deps{DB: db, Keyring: keys, Issuer: issuer, Clock: c.now, Log: log})
 	must(t, err)
 	must(t, tokens.Load(t.Context()))
 	queue, err := mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Clock: c.now, Log: log})
 	must(t, err)
 	trail := audit.New(audit.DefaultConfig(), c.now)
-	n := &node{db: db, people: &people{}, tokens: tokens, clock: c, metrics: prometheus.NewRegistry()}
+	n := &node{db: db, people: &people{}, tokens: tokens, ring: keys, clock: c, metrics: prometheus.NewRegistry()}
 	n.sessions, err = session.New(session.DefaultConfig(), session.Deps{
 		DB: db, Keyring: keys, Tokens: tokens, Audit: trail, Mail: queue, Clock: c.now, Log: log,
 	})
 	must(t, err)
 	must(t, n.sessions.Load(t.Context()))
+	n.people = &people{Service: identitytest.People(t, keys, identity.Deps{
+		DB: db, Sessions: n.sessions, Audit: trail, Mail: queue, Limiter: ratelimit.Off{}, Issuer: issuer, Limits: true, Clock: c.now, Log: log,
+	})}
 	renderer, err := web.New(web.DefaultConfig())
 	must(t, err)
 	proofs, err := auth.NewProofs(auth.ProofConfig{PublicURLs: []string{issuer}, Clock: c.now})
@@ -95,8 +109,8 @@ func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Confi
 		change(&cfg)
 	}
 	n.Service, err = oidc.New(cfg, oidc.Deps{
-		DB: db, Sessions: n.sessions, People: n.people, Tokens: tokens, Audit: trail, Limiter: ratelimit.NewMemory(c.now),
-		Replays: replay.NewSQL(db, c.now, log), Proofs: proofs, Issuer: issuer,
+		DB: db, Sessions: n.sessions, People: n.people, Tokens: tokens, Keyring: keys, Audit: trail, Limiter: ratelimit.NewMemory(c.now),
+		Replays: replay.NewSQL(db, c.now, log), Proofs: proofs, Issuer: issuer, Certificates: true, Authorities: trusted(t, c.now),
 		Clock: c.now, Log: log, Metrics: n.metrics,
 	})
 	must(t, err)
@@ -109,14 +123,17 @@ func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Confi
 	return n
 }
 
-// people are accounts in memory.
-type people struct{ byID sync.Map }
+// people are accounts in memory, beside those that have a password.
+type people struct {
+	*identity.Service
+	byID sync.Map
+}
 
-func (p *people) Account(_ context.Context, id string) (identity.Account, error) {
+func (p *people) Account(ctx context.Context, id string) (identity.Account, error) {
 	if a, there := p.byID.Load(id); there {
 		return a.(identity.Account), nil
 	}
-	return identity.Account{}, identity.ErrNotFound
+	return p.Service.Account(ctx, id)
 }
 
 // onEach runs a test with a node on every engine.
@@ -124,6 +141,13 @@ func onEach(t *testing.T, fn func(t *testing.T, n *node)) {
 	t.Helper()
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { fn(t, newNode(t, db, newClock())) })
+}
+
+// onEachWith is onEach with another configuration.
+func onEachWith(t *testing.T, configure func(*oidc.Config), fn func(t *testing.T, n *node)) {
+	t.Helper()
+	t.Parallel()
+	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { fn(t, newNode(t, db, newClock(), configure)) })
 }
 
 // answer is what an endpoint says.

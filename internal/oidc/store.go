@@ -23,12 +23,12 @@ const (
 			updated_at, disabled_at, removed_at)
 		VALUES ($1, $2, $3, $4, NULL, 0, 0, $5, $5, 0, 0)
 		ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, metadata = excluded.metadata, secret_hash = excluded.secret_hash,
-			previous_hash = NULL, previous_until = 0, registration_hash = NULL, created_at = excluded.created_at,
+			previous_hash = NULL, previous_until = 0, registration_hash = NULL, registration = '', created_at = excluded.created_at,
 			updated_at = excluded.updated_at, disabled_at = 0, removed_at = 0
 		WHERE oauth_clients.removed_at > 0
 		RETURNING ` + clientColumns
 
-	clientColumns = `id, metadata, secret_hash, previous_hash, previous_until, epoch, created_at, updated_at, disabled_at`
+	clientColumns = `id, metadata, secret_hash, previous_hash, previous_until, epoch, created_at, updated_at, disabled_at, registration`
 
 	findClient  = `SELECT ` + clientColumns + ` FROM oauth_clients WHERE id = $1 AND removed_at = 0`
 	listClients = `SELECT ` + clientColumns + ` FROM oauth_clients WHERE removed_at = 0 AND id > $1 ORDER BY id LIMIT $2`
@@ -40,7 +40,7 @@ const (
 		WHERE id = $2 AND removed_at = 0 AND disabled_at = 0 RETURNING epoch`
 	enableClient = `UPDATE oauth_clients SET disabled_at = 0, updated_at = $1 WHERE id = $2 AND removed_at = 0`
 	removeClient = `UPDATE oauth_clients SET removed_at = $1, updated_at = $1, epoch = epoch + 1, secret_hash = NULL,
-			previous_hash = NULL, registration_hash = NULL, metadata = '{}'
+			previous_hash = NULL, registration_hash = NULL, registration = '', metadata = '{}'
 		WHERE id = $2 AND removed_at = 0 RETURNING epoch`
 
 	sweepClients = `DELETE FROM oauth_clients WHERE id IN (
@@ -55,15 +55,19 @@ func (s store) add(ctx context.Context, tx sqldb.Tx, id string, m Metadata, hash
 	if err != nil {
 		return Client{}, err
 	}
-	kind := "confidential"
-	if m.AuthMethod == AuthNone {
-		kind = "public"
-	}
-	c, err := sqldb.One(ctx, tx, scanClient, insertClient, id, kind, string(text), hash, sqldb.Micros(now))
+	c, err := sqldb.One(ctx, tx, scanClient, insertClient, id, m.kind(), string(text), hash, sqldb.Micros(now))
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return Client{}, ErrClientExists
 	}
 	return c, err
+}
+
+// kind is what the table calls a client of this kind.
+func (m Metadata) kind() string {
+	if m.AuthMethod == AuthNone {
+		return "public"
+	}
+	return "confidential"
 }
 
 // find looks a client up. The id can be anything that somebody sent; what no client can be called is not looked for, as PostgreSQL
@@ -81,10 +85,10 @@ func (s store) find(ctx context.Context, id string) (Client, error) {
 
 func scanClient(r sqldb.Row) (c Client, err error) {
 	var (
-		metadata                            string
+		metadata, registration              string
 		until, created, updated, disabledAt int64
 	)
-	err = r.Scan(&c.ID, &metadata, &c.secretHash, &c.previousHash, &until, &c.Epoch, &created, &updated, &disabledAt)
+	err = r.Scan(&c.ID, &metadata, &c.secretHash, &c.previousHash, &until, &c.Epoch, &created, &updated, &disabledAt, &registration)
 	if err != nil {
 		return Client{}, err
 	}
@@ -92,6 +96,12 @@ func scanClient(r sqldb.Row) (c Client, err error) {
 	c.DisabledAt = sqldb.Time(disabledAt)
 	if err := json.Unmarshal([]byte(metadata), &c.Metadata); err != nil {
 		return Client{}, fmt.Errorf("metadata of client %s is damaged: %w", c.ID, err)
+	}
+	if registration != "" {
+		if err := json.Unmarshal([]byte(registration), &c.registered); err != nil {
+			return Client{}, fmt.Errorf("registration of client %s is damaged: %w", c.ID, err)
+		}
+		c.Trusted = false // whatever it says
 	}
 	return c, nil
 }

@@ -32,6 +32,7 @@ func (s *Service) newGrants() map[string]grant {
 		GrantRefreshToken:      {s.refreshToken},
 		GrantDevice:            {s.deviceCode},
 		GrantExchange:          {s.exchangeToken},
+		LegacyPassword:         {s.passwordGrant},
 	}
 }
 
@@ -50,7 +51,7 @@ func (s *Service) token(ctx context.Context, c *call) (any, error) {
 	if !known {
 		return nil, ErrUnsupportedGrantType
 	}
-	if !slices.Contains(c.client.GrantTypes, name) {
+	if !slices.Contains(c.client.GrantTypes, name) && !c.client.may(name) {
 		return nil, ErrUnauthorizedClient
 	}
 	return g.issue(ctx, c)
@@ -75,6 +76,7 @@ func (s *Service) clientCredentials(ctx context.Context, c *call) (tokenAnswer, 
 	}
 	access, err := s.deps.Tokens.Issue(ctx, token.Grant{
 		Subject: c.client.ID, ClientID: c.client.ID, Scope: scope, Audience: audience, ClientEpoch: c.client.Epoch, Thumbprint: c.thumbprint,
+		Certificate: c.certificate, Opaque: c.client.opaque(),
 	})
 	if err != nil {
 		return tokenAnswer{}, err
