@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sumunio/sumun/auth"
@@ -17,6 +18,9 @@ func (b *builder) authenticate(rc Route, readHeader bool) stage.Stage {
 		return nil
 	}
 	verify := func(r *http.Request, _ *stage.Call) (*auth.Claims, error) { return b.deps.Verifier.VerifyRequest(r) }
+	if rc.Introspect {
+		verify = b.verifyAsking
+	}
 	if rc.APIKeys {
 		verify = func(r *http.Request, c *stage.Call) (*auth.Claims, error) { return b.verify(r, c, readHeader) }
 	}
@@ -47,12 +51,28 @@ func (b *builder) authenticate(rc Route, readHeader bool) stage.Stage {
 	}
 }
 
-// introspect asks the identity module itself, where the route wants that: last, when there is no other reason to refuse.
+// verifyAsking verifies the token of a request to a route on which the identity module is asked about each one: there, and only there,
+// it may be one that nobody else can read.
+func (b *builder) verifyAsking(r *http.Request, _ *stage.Call) (*auth.Claims, error) {
+	if b.isOpaque(r) {
+		return b.deps.Opaque.VerifyRequest(r)
+	}
+	return b.deps.Verifier.VerifyRequest(r)
+}
+
+// isOpaque reports whether the token of a request is one that says nothing by itself, for which somebody can be asked.
+func (b *builder) isOpaque(r *http.Request) bool {
+	token, err := auth.Presented(r)
+	return err == nil && b.deps.Opaque != nil && !strings.Contains(token, ".")
+}
+
+// introspect asks the identity module itself, where the route wants that: last, when there is no other reason to refuse. About an opaque
+// token it has been asked.
 func (b *builder) introspect(rc Route, r *http.Request) error {
-	if !rc.Introspect {
+	if !rc.Introspect || b.isOpaque(r) {
 		return nil
 	}
-	token, err := auth.Token(r)
+	token, err := auth.Presented(r)
 	if err == nil {
 		err = b.deps.OAuth.Introspect(r.Context(), token)
 	}

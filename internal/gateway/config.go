@@ -11,6 +11,7 @@ import (
 	"github.com/sumunio/sumun/internal/gateway/compress"
 	"github.com/sumunio/sumun/internal/gateway/files"
 	"github.com/sumunio/sumun/internal/gateway/idempotency"
+	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/upstream"
 	"github.com/sumunio/sumun/internal/gateway/waf"
 	"github.com/sumunio/sumun/internal/keyring"
@@ -180,12 +181,7 @@ const (
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (a *Authentication) UnmarshalText(text []byte) error {
-	switch v := Authentication(text); v {
-	case Public, Optional, Required, ByUpstream:
-		*a = v
-		return nil
-	}
-	return errors.New("write public, optional, required or upstream")
+	return stage.OneOf(a, text, Public, Optional, Required, ByUpstream)
 }
 
 // Forward is what an upstream gets of the caller's credentials.
@@ -201,12 +197,7 @@ const (
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (f *Forward) UnmarshalText(text []byte) error {
-	switch v := Forward(text); v {
-	case ForwardNone, ForwardToken, ForwardAssertion, ForwardExchange:
-		*f = v
-		return nil
-	}
-	return errors.New("write assertion, exchange, token or none")
+	return stage.OneOf(f, text, ForwardAssertion, ForwardExchange, ForwardToken, ForwardNone)
 }
 
 // Session is where a route's callers have their tokens.
@@ -241,10 +232,5 @@ const (
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (b *LimitBy) UnmarshalText(text []byte) error {
-	switch v := LimitBy(text); v {
-	case ByCaller, ByAddress, ByPerson, ByClient:
-		*b = v
-		return nil
-	}
-	return errors.New("write caller, address, person or client")
+	return stage.OneOf(b, text, ByCaller, ByAddress, ByPerson, ByClient)
 }

@@ -51,6 +51,9 @@ func (b *builder) forward(rc Route, told authorization) (stage.Handler, error) {
 			withholdCookies(r.Header)
 		}
 		announce(r, c)
+		if asSent { // a token that is bound to a certificate is judged again, together with it
+			httpd.SetClientCertificate(r.Context(), r.Header)
+		}
 		if rc.IdentityHeaders {
 			introduce(r.Header, c)
 		}

@@ -79,6 +79,8 @@ type Deps struct {
 	APIKeys *apikeys.Keys
 	// Assertions are what services are told of callers. Nil: no route may ask for them.
 	Assertions *assertion.Signer
+	// Opaque verifies opaque tokens by asking OAuth. It is there where OAuth is.
+	Opaque Verifier
 	// OAuth asks the identity module about tokens. Nil: no route may have that done.
 	OAuth *oauth.Client
 	// Sessions keeps the tokens of browsers. Nil: no route may have that done.

@@ -21,6 +21,7 @@ type cleaner struct {
 var alwaysStripped = []string{
 	"Forwarded", "X-Forwarded", "X-Forwarded-*", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "X-Request-Id",
 	"X-Original-*", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "Proxy",
+	"Client-Cert", "Client-Cert-Chain",
 }
 
 func newCleaner(strip []string) *cleaner {

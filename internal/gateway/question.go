@@ -110,7 +110,7 @@ func isHost(text string) bool {
 func (g *Gateway) judge(w http.ResponseWriter, r *http.Request, q question) error {
 	t := g.table.Load()
 	for name := range r.Header {
-		if t.outside.strips(name) && !slices.Contains(q.reads, name) && !slices.Contains(vouched, name) {
+		if t.outside.strips(name) && !slices.Contains(q.reads, name) && !isVouched(r, name) {
 			return ErrHeader // the proxy would pass it on, and nobody here can take it away
 		}
 	}
@@ -147,10 +147,15 @@ func (g *Gateway) judge(w http.ResponseWriter, r *http.Request, q question) erro
 var vouched = []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Prefix",
 	"X-Real-Ip", "X-Request-Id"}
 
+// isVouched reports whether a header is the proxy's word, whatever strip_headers says.
+func isVouched(r *http.Request, name string) bool {
+	return slices.Contains(vouched, name) || httpd.IsCertificateHeader(name) && httpd.VouchesForCertificates(r.Context())
+}
+
 // newOutside finds headers by which a client would tell the service who calls, or change what it asks for once it has been judged.
 func newOutside(strip []string) *cleaner {
 	c := &cleaner{names: map[string]bool{}}
-	c.add(strip, []string{"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override"})
+	c.add(strip, []string{"Client-Cert", "Client-Cert-Chain", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override"})
 	return c
 }
 

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/fault"
+	"github.com/sumunio/sumun/internal/gateway/stage"
 )
 
 // Why a request with a key is not passed on.
@@ -95,12 +96,7 @@ const (
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (m *Mode) UnmarshalText(text []byte) error {
-	switch v := Mode(text); v {
-	case Off, Optional, Required:
-		*m = v
-		return nil
-	}
-	return errors.New("write off, optional or required")
+	return stage.OneOf(m, text, Off, Optional, Required)
 }
 
 // Outage is what happens while the store cannot be asked.
@@ -114,12 +110,7 @@ const (
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (o *Outage) UnmarshalText(text []byte) error {
-	switch v := Outage(text); v {
-	case Refuse, Pass:
-		*o = v
-		return nil
-	}
-	return errors.New("write refuse or pass")
+	return stage.OneOf(o, text, Refuse, Pass)
 }
 
 // Lost is what happens to a repeat of a request whose outcome is not known.
@@ -133,12 +124,7 @@ const (
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (l *Lost) UnmarshalText(text []byte) error {
-	switch v := Lost(text); v {
-	case RefuseLost, RepeatLost:
-		*l = v
-		return nil
-	}
-	return errors.New("write refuse or repeat")
+	return stage.OneOf(l, text, RefuseLost, RepeatLost)
 }
 
 // Claim is a request that wants to happen.

@@ -8,6 +8,7 @@
 package oauth
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -81,19 +82,40 @@ func New(cfg Config) *Client { return &Client{Config: cfg, kept: map[wish]exchan
 
 // Introspect returns nil for a token that identity calls active, auth.ErrRevoked for one that it does not, and otherwise ErrUnavailable.
 func (c *Client) Introspect(ctx context.Context, token string) error {
-	var said struct {
-		Active bool `json:"active"`
-	}
+	_, _, err := c.Open(ctx, token)
+	return err
+}
+
+// Open implements auth.Opener: what identity says of an opaque token is what the token says. Each time it is asked anew.
+func (c *Client) Open(ctx context.Context, token string) (claims []byte, keyID string, err error) {
+	var said answerBody
 	status, err := c.ask(ctx, "/oauth/introspect", url.Values{"token": {token}, "token_type_hint": {"access_token"}}, &said)
 	switch {
 	case err != nil:
-		return ErrUnavailable.Wrap(fmt.Errorf("introspect: %w", err))
+		return nil, "", ErrUnavailable.Wrap(fmt.Errorf("introspect: %w", err))
 	case status != http.StatusOK:
-		return ErrUnavailable.Wrap(fmt.Errorf("introspect: identity answers %d", status))
+		return nil, "", ErrUnavailable.Wrap(fmt.Errorf("introspect: identity answers %d", status))
 	case !said.Active:
-		return auth.ErrRevoked
+		return nil, "", auth.ErrRevoked
 	}
-	return nil
+	return said.text, "", nil
+}
+
+// answerBody is what identity says of a token (RFC 7662), whose members are named as those of a token are.
+type answerBody struct {
+	Active bool
+	text   []byte
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *answerBody) UnmarshalJSON(text []byte) error {
+	a.text = bytes.Clone(text)
+	var said struct {
+		Active bool `json:"active"`
+	}
+	err := json.Unmarshal(text, &said)
+	a.Active = said.Active
+	return err
 }
 
 // Authorization returns the header Authorization for a service, with a token that is good for audience alone. What it returns is shared.

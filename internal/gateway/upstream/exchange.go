@@ -60,7 +60,7 @@ func (x *exchange) roundTrip(ctx context.Context) (err error) {
 	}
 	conn.out = append(conn.out, c.payload.bytes...)
 	conn.wait = limit{c.pool.cfg.Timeouts.FirstByte, c.deadline}
-	x.release = context.AfterFunc(ctx, conn.interrupt)
+	x.release = afterFunc(ctx, conn.interrupt)
 	n, err := conn.ask(c.payload.stream == nil, x.whileSending())
 	x.unsent = n == 0
 	if err != nil {
@@ -72,6 +72,14 @@ func (x *exchange) roundTrip(ctx context.Context) (err error) {
 		}
 	}
 	return x.readHead()
+}
+
+// afterFunc is context.AfterFunc, without its detour for a context that can do that by itself, as a server's can.
+func afterFunc(ctx context.Context, f func()) (stop func() bool) {
+	if own, ok := ctx.(interface{ AfterFunc(func()) func() bool }); ok {
+		return own.AfterFunc(f)
+	}
+	return context.AfterFunc(ctx, f)
 }
 
 // whileSending is how long an endpoint may keep from reading.

@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/sumunio/sumun/internal/gateway/stage"
 )
 
 // Mode is what is done about a request that looks like an attack.
@@ -26,12 +28,7 @@ const (
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (m *Mode) UnmarshalText(text []byte) error {
-	switch v := Mode(text); v {
-	case Off, Detection, Blocking:
-		*m = v
-		return nil
-	}
-	return errors.New("write off, detection or blocking")
+	return stage.OneOf(m, text, Off, Detection, Blocking)
 }
 
 // Config is what a route says about attacks. The zero Config is off.
