@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sumunio/sumun/internal/directory"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
@@ -49,6 +50,14 @@ func check(ctx context.Context, cfg Config, sets []sqldb.Migrations) []finding {
 	if stores {
 		add("dpop", func(context.Context) (string, error) { return explainDPoP(cfg), nil })
 		add("pubsub", func(ctx context.Context) (string, error) { return checkBus(ctx, cfg) })
+	}
+	if file := cfg.HTTP.TLS.ClientCertificates.CAFile; stores && file != "" {
+		add("clients", func(context.Context) (string, error) { return checkAuthorities(file) })
+	}
+	if stores && len(cfg.Directory.Servers) > 0 {
+		add("directories", func(ctx context.Context) (string, error) {
+			return "answer, and let the service account search", directory.Check(ctx, cfg.Directory)
+		})
 	}
 	if stores && cfg.Mail.Transport == mail.TransportSMTP {
 		add("mail", func(ctx context.Context) (string, error) { return checkSMTP(ctx, cfg.Mail.SMTP) })
@@ -122,6 +131,11 @@ func databaseExists(cfg Config) error {
 			"or make a new one with `sumun migrate`", path)
 	}
 	return nil
+}
+
+func checkAuthorities(file string) (string, error) {
+	_, err := httpd.OpenAuthorities(file, time.Now, slog.New(slog.DiscardHandler))
+	return file + " has authorities that vouch for clients", err
 }
 
 func checkSMTP(ctx context.Context, cfg mail.SMTPConfig) (string, error) {

@@ -114,7 +114,7 @@ func inWords(f *fault.Fault) string {
 	if fields := f.Fields(); len(fields) > 0 {
 		words = words[:0]
 		for _, field := range fields {
-			words = append(words, field.Message)
+			words = append(words, field.Name+": "+field.Message)
 		}
 	}
 	text := strings.Join(words, " ")

@@ -17,9 +17,9 @@ type keysCommands struct {
 
 type keysRotateCommand struct {
 	storeFlags
-	Kind      string `enum:"signing,pepper,refresh" default:"signing" help:"signing: of access tokens; pepper: of passwords; refresh: of refresh tokens." placeholder:"KIND"`
+	Kind      string `enum:"signing,pepper,refresh,opaque" default:"signing" help:"signing: of access tokens; pepper: of passwords; refresh: of refresh tokens; opaque: of opaque access tokens." placeholder:"KIND"`
 	Now       bool   `help:"signing: sign with the new key at once, before every service has fetched it."`
-	RevokeOld bool   `help:"signing: the old keys are known to others. Deletes them, and with them every access token."`
+	RevokeOld bool   `help:"signing: the old keys are known to others. Deletes them, and with them every access token that they signed; opaque ones live on."`
 }
 
 // Help implements kong.HelpProvider.
@@ -31,7 +31,7 @@ seen refuses their tokens for up to 5 minutes. With --revoke-old servers, and se
 the old keys' tokens within half a second; other services once they have fetched the key set anew, within 5 minutes. Nobody is
 signed out by any of it: clients refresh.
 
-A new pepper or refresh key is used a minute later. The pepper reaches each password at its next sign-in, the refresh key
+A new pepper, refresh or opaque key is used a minute later. The pepper reaches each password at its next sign-in, the refresh key
 each session at its next refresh.
 
 Examples:
@@ -51,6 +51,8 @@ func (c *keysRotateCommand) Run(ctx context.Context, p *program) error {
 			return rotateSecret(ctx, p, f, password.PepperPurpose, "peppers")
 		case "refresh":
 			return rotateSecret(ctx, p, f, session.MACPurpose, "refresh keys")
+		case "opaque":
+			return rotateSecret(ctx, p, f, token.OpaquePurpose, "opaque token keys")
 		}
 		return withIdentity(func(s *identityServices) error { return c.rotateSigning(ctx, p, s) })(f)
 	})

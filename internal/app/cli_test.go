@@ -25,6 +25,9 @@ func TestMisuse(t *testing.T) {
 		"no password flag": {[]string{"user", "add", "--email", "a@example.com"}, 2, "--password-stdin"},
 		"unknown kind":     {[]string{"keys", "rotate", "--kind", "x"}, 2, "signing"},
 		"contradiction":    {[]string{"keys", "rotate", "--kind", "pepper", "--now"}, 2, "leave them out"},
+		"no client keys":   {[]string{"client", "add", "--name", "A", "--self-signed"}, 2, "--self-signed needs --keys"},
+		"two proofs":       {[]string{"client", "add", "--name", "A", "--public", "--tls-subject-dn", "CN=a"}, 2, "leave it out"},
+		"keys and names":   {[]string{"client", "add", "--name", "A", "--keys", "f", "--tls-san-dns", "a.example"}, 2, "choose one"},
 		"no config file":   {[]string{"serve", "--config", "/does/not/exist.yaml"}, 1, "sumun config default > /does/not/exist.yaml"},
 		"listen nowhere":   {[]string{"serve", "--listen", "8080"}, 1, "listen (--listen): \"8080\""},
 		"same port twice":  {[]string{"serve", "--listen", "127.0.0.1:1", "--ops-listen", "127.0.0.1:1"}, 1, "ops_listen (--ops-listen)"},
@@ -155,6 +158,27 @@ func TestConfigCheckFindsWhatDoesNotAnswer(t *testing.T) {
 	}
 	if !strings.Contains(r.stdout, "warn   issuer: http://id.example.com is plain HTTP") {
 		t.Errorf("no warning about plain HTTP:\n%s", r.stdout)
+	}
+}
+
+// What serve would stumble over, or refuse everybody for, is found before.
+func TestConfigCheckFindsWhoCannotVouch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "sumun.yaml")
+	if err := os.WriteFile(file, []byte(`
+tls: {client_certificates: {ca_file: nowhere.pem}}
+directory:
+  servers:
+    - {name: corp, urls: ["ldap://127.0.0.1:1"], start_tls: false, bind_dn: cn=sumun, bind_password: hunter2, base_dn: dc=example, domains: [example.com]}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, "", "config", "check", "--config", file, "--data", dir, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
+	for _, what := range []string{"FAULT  clients ", "nowhere.pem", "FAULT  directories ", "corp", "connection refused"} {
+		if r.code != 1 || !strings.Contains(r.stdout, what) || strings.Contains(r.stdout+r.stderr, "hunter2") {
+			t.Errorf("%q is not said, exit code %d:\n%s%s", what, r.code, r.stdout, r.stderr)
+		}
 	}
 }
 

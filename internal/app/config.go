@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/directory"
 	"github.com/sumunio/sumun/internal/federation"
 	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/httpd"
@@ -58,7 +59,8 @@ type Config struct {
 	Passwords  password.Config   `yaml:"passwords" doc:"How passwords are kept, and what is asked of a new one."`
 	Identity   identity.Config   `yaml:"identity" doc:"Accounts, and the limits on guessing."`
 	OAuth      oidc.Config       `yaml:"oauth" doc:"Programs that ask for tokens over OAuth 2, and the endpoints that they call."`
-	Federation federation.Config `yaml:"federation" doc:"With whose word people may sign in: Google, Kakao, Naver, Apple, GitHub and any other OpenID provider."`
+	Federation federation.Config `yaml:"federation" doc:"With whose word people may sign in: Google, Kakao, Naver, Apple, GitHub, any other OpenID provider and companies that speak SAML."`
+	Directory  directory.Config  `yaml:"directory" doc:"Companies' directories, LDAP or Active Directory, that keep their people's passwords."`
 	Mail       mail.Config       `yaml:"mail" doc:"How mail leaves."`
 	Gateway    gateway.Config    `yaml:"gateway" doc:"Which requests go where, and what is asked of them on the way. Routes, upstreams, rates and strip_headers take effect as soon as the file has changed, without a restart."`
 	Audit      audit.Config      `yaml:"audit" doc:"The trail of who did what to which account."`
@@ -77,7 +79,7 @@ func DefaultConfig() Config {
 		Log:  LogConfig{Level: "info", Format: "text"},
 		HTTP: httpd.DefaultConfig(), SQL: sqldb.DefaultConfig(), Keyring: keyring.DefaultConfig(),
 		Pubsub: pubsub.DefaultConfig(), Tokens: token.DefaultConfig(), Sessions: session.DefaultConfig(), Passwords: password.DefaultConfig(),
-		Identity: identity.DefaultConfig(), OAuth: oidc.DefaultConfig(), Federation: federation.DefaultConfig(), Mail: mail.DefaultConfig(), Audit: audit.DefaultConfig(),
+		Identity: identity.DefaultConfig(), OAuth: oidc.DefaultConfig(), Federation: federation.DefaultConfig(), Directory: directory.DefaultConfig(), Mail: mail.DefaultConfig(), Audit: audit.DefaultConfig(),
 		Gateway: gateway.DefaultConfig(),
 	}
 }

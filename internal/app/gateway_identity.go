@@ -24,6 +24,9 @@ func (e *entrance) askIdentity(own http.Handler) (err error) {
 	}
 	if feed := e.cfg.Gateway.Feed; feed.ClientID != "" {
 		e.deps.OAuth = oauth.New(oauth.Config{HTTP: client, URL: address, ID: feed.ClientID, Secret: feed.ClientSecret.Reveal(), Clock: e.clock})
+		if e.deps.Opaque, err = e.opaqueVerifier(e.deps.OAuth); err != nil {
+			return err
+		}
 	}
 	var store websession.Store = websession.NewMemory(e.clock)
 	if e.redis != nil {

@@ -52,6 +52,7 @@ type entrance struct {
 	*foundation
 	deps     gateway.Deps
 	secrets  [][]byte       // from which the keys of assertions are derived; none where there is nothing to derive them from
+	proofs   *auth.Proofs   // what judges the proofs of callers
 	remote   *auth.Verifier // nil where the identity module is part of the process
 	gateway  *gateway.Gateway
 	fault    atomic.Pointer[string] // what keeps the configuration file from being served; nil when it is
@@ -82,6 +83,7 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 		if e.deps.APIKeys, err = e.holdKeys(u.keys); err != nil {
 			return nil, err
 		}
+		e.proofs = u.entryProofs
 		e.deps.Verifier, e.deps.Render = entryVerifier{u.verifier, u.entryProofs}, u.pages.Fault
 	}
 	if len(before) > 0 {
@@ -158,7 +160,8 @@ func (e *entrance) loadSecrets(ctx context.Context) error {
 // answerProxies serves those who ask about requests that do not pass through here, until ctx ends.
 func (e *entrance) answerProxies(ctx context.Context) error {
 	cfg := e.cfg.HTTP
-	cfg.Listen, cfg.TLS = e.cfg.Gateway.ForwardAuth.Listen, httpd.TLS{}
+	believed := cfg.TLS.ClientCertificates.Header
+	cfg.Listen, cfg.TLS = e.cfg.Gateway.ForwardAuth.Listen, httpd.TLS{ClientCertificates: httpd.ClientCertificates{Header: believed}}
 	s, err := httpd.NewServer(cfg, httpd.Edge(e.log, e.metrics, cfg)(e.gateway.Questions()), e.log)
 	if err != nil {
 		return err

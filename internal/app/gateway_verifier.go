@@ -21,15 +21,16 @@ func (e *entrance) remoteVerifier() (*auth.Verifier, error) {
 	source := e.identityAddress()
 	remote := auth.Config{
 		Issuer: e.cfg.Issuer, Audience: cfg.Audience, MaxStale: cfg.Staleness, Clock: e.clock, Log: e.log,
-		FeedURL: source + "/v1/revocations",
+		FeedURL: source + "/v1/revocations", ClientCertificate: httpd.ClientCertificate,
 	}
 	var err error
 	if remote.Keys, err = auth.NewRemoteKeys(auth.RemoteConfig{URL: source + "/.well-known/jwks.json", Clock: e.clock}); err != nil {
 		return nil, fmt.Errorf("keys of the identity module: %w", err)
 	}
-	if remote.Proofs, err = auth.NewProofs(auth.ProofConfig{Secure: secure, Clock: e.clock}); err != nil {
+	if e.proofs, err = auth.NewProofs(auth.ProofConfig{Secure: secure, Clock: e.clock}); err != nil {
 		return nil, err
 	}
+	remote.Proofs = e.proofs
 	secret := cfg.Feed.ClientSecret.Reveal()
 	if cfg.Feed.ClientID == "" {
 		e.log.Warn("revocations are not followed: gateway.feed.client_id is empty, so tokens live on after a sign-out until they expire")
@@ -47,6 +48,24 @@ func (e *entrance) remoteVerifier() (*auth.Verifier, error) {
 	}
 	return auth.New(remote)
 }
+
+// opaqueVerifier verifies tokens that only the identity module can read, by asking it about each one.
+func (e *entrance) opaqueVerifier(asked auth.Opener) (*auth.Verifier, error) {
+	cfg := auth.Config{
+		Issuer: e.cfg.Issuer, Opener: asked, Keys: noKeys{}, Cache: auth.NoCache{}, Proofs: e.proofs, ClientCertificate: httpd.ClientCertificate,
+		Clock: e.clock, Log: e.log,
+	}
+	if e.remote != nil {
+		cfg.Audience = e.cfg.Gateway.Audience
+	}
+	return auth.New(cfg)
+}
+
+// noKeys are those of tokens that nobody signs.
+type noKeys struct{}
+
+// Key implements auth.KeySource.
+func (noKeys) Key(context.Context, string) (auth.Key, error) { return auth.Key{}, auth.ErrUnknownKey }
 
 // identityAddress is where keys and feed are asked for: at the identity module itself, where the way there cannot be tampered with,
 // and otherwise at its public address.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/directory"
 	"github.com/sumunio/sumun/internal/federation"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
@@ -33,7 +34,7 @@ func identityModule() module {
 		sections: func(cfg *Config) map[string]validator {
 			return map[string]validator{
 				"tokens": cfg.Tokens, "sessions": cfg.Sessions, "passwords": cfg.Passwords,
-				"identity": cfg.Identity, "oauth": cfg.OAuth, "federation": cfg.Federation, "mail": cfg.Mail, "audit": cfg.Audit,
+				"identity": cfg.Identity, "oauth": cfg.OAuth, "federation": cfg.Federation, "directory": cfg.Directory, "mail": cfg.Mail, "audit": cfg.Audit,
 			}
 		},
 		migrations: []sqldb.Migrations{
@@ -104,16 +105,27 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	if s.policy, err = password.OpenPolicy(cfg.Passwords.Policy, f.log); err != nil {
 		return nil, err
 	}
+	directories, err := directory.New(cfg.Directory, f.clock, f.log)
+	if err != nil {
+		return nil, errors.Join(err, s.policy.Close())
+	}
 	s.people, err = identity.New(cfg.Identity, identity.Deps{
 		DB: f.db, Hasher: hasher, Policy: s.policy, Sessions: s.sessions, Audit: s.trail, Mail: s.queue,
-		Limiter: f.limiter, Issuer: cfg.Issuer, Limits: bool(cfg.Limits),
-		Clock: f.clock, Log: f.log,
+		Limiter: f.limiter, Directories: directories, Issuer: cfg.Issuer, Limits: bool(cfg.Limits),
+		Frames: func(ctx context.Context, id string) ([]string, error) { return s.clients.Frames(ctx, id) }, // made below
+		Clock:  f.clock, Log: f.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.policy.Close())
 	}
+	authorities, err := f.clientAuthorities()
+	if err != nil {
+		return nil, errors.Join(err, s.policy.Close())
+	}
+	certificates := cfg.HTTP.TLS.ClientCertificates
 	s.clients, err = oidc.New(cfg.OAuth, oidc.Deps{
-		DB: f.db, Sessions: s.sessions, People: s.people, Tokens: s.tokens, Audit: s.trail, Limiter: f.limiter, Proofs: proofs,
+		Certificates: certificates.Request || certificates.Header, Authorities: authorities,
+		DB: f.db, Sessions: s.sessions, People: s.people, Tokens: s.tokens, Keyring: f.keyring, Audit: s.trail, Limiter: f.limiter, Proofs: proofs,
 		Replays: replay.Scoped(f.replays, "client"), Issuer: cfg.Issuer,
 		Clock: f.clock, Log: f.log, Metrics: f.metrics,
 	})
@@ -121,7 +133,7 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 		return nil, errors.Join(err, s.policy.Close())
 	}
 	s.others, err = federation.New(cfg.Federation, federation.Deps{
-		DB: f.db, People: s.people, Sealer: f.keyring, Replays: replay.Scoped(f.replays, "federation"), Issuer: cfg.Issuer,
+		DB: f.db, People: s.people, Sealer: f.keyring, Replays: replay.Scoped(f.replays, "federation"), Limiter: f.limiter, Issuer: cfg.Issuer,
 		Clock: f.clock, Log: f.log,
 	})
 	if err != nil {
@@ -129,6 +141,15 @@ func newIdentity(f *foundation) (s *identityServices, err error) {
 	}
 	s.queue.Handle("", identity.NewLetters(s.people, s.pages).Compose)
 	return s, nil
+}
+
+// clientAuthorities are those that vouch for clients' certificates; nil where none are configured.
+func (f *foundation) clientAuthorities() (*httpd.Authorities, error) {
+	file := f.cfg.HTTP.TLS.ClientCertificates.CAFile
+	if file == "" {
+		return nil, nil
+	}
+	return httpd.OpenAuthorities(file, f.clock, f.log)
 }
 
 func newTokens(f *foundation) (*token.Service, error) {
@@ -152,7 +173,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 	entryProofs, errEntry := session.NewProofs(f.cfg.Sessions, f.keyring, auth.ProofConfig{Secure: secure, Clock: f.clock})
 	verifier, err := auth.New(auth.Config{
 		Issuer: f.cfg.Issuer, Audience: f.cfg.Issuer, Keys: s.tokens, Revocations: s.sessions.Revocations(), Proofs: proofs, Clock: f.clock,
-		Age: s.sessions.RevocationsAge, MaxStale: f.cfg.Gateway.Staleness, Log: f.log,
+		ClientCertificate: httpd.ClientCertificate, Age: s.sessions.RevocationsAge, MaxStale: f.cfg.Gateway.Staleness, Log: f.log,
 	})
 	if err := errors.Join(errOwn, errEntry, err); err != nil {
 		return nil, errors.Join(err, s.policy.Close())
@@ -189,6 +210,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 			{"signing keys", s.tokens.Run},
 			{"sessions", s.sessions.Run},
 			{"accounts", s.people.Run},
+			{"directories", s.people.WatchDirectories},
 			{"clients", s.clients.Run},
 			{"mail", s.queue.Run},
 			{"audit trail", s.sweepTrail(f)},

@@ -33,17 +33,18 @@ func mayImport() map[string][]string {
 		"auth/authws":   {"auth"},
 		"cmd/sumun":     {"internal/app"},
 
-		"internal/fault":     nil,
-		"internal/httpd":     {"internal/fault"},
-		"internal/sqldb":     {"internal/fault"},
-		"internal/redisdb":   {"internal/fault"},
-		"internal/ratelimit": {"internal/fault", "internal/redisdb"},
-		"internal/keyring":   {"internal/fault", "internal/sqldb"},
-		"internal/pubsub":    {"internal/fault", "internal/redisdb", "internal/keyring"}, // keyring for Secret only
-		"internal/apikey":    nil,
-		"internal/replay":    {"internal/fault", "internal/sqldb", "internal/redisdb"},
-		"internal/audit":     {"internal/fault", "internal/sqldb"},
-		"internal/mail":      {"internal/fault", "internal/sqldb", "internal/keyring"}, // keyring for Secret only
+		"internal/fault":       nil,
+		"internal/httpd":       {"internal/fault", "internal/httpd/http1"},
+		"internal/httpd/http1": {},
+		"internal/sqldb":       {"internal/fault"},
+		"internal/redisdb":     {"internal/fault"},
+		"internal/ratelimit":   {"internal/fault", "internal/redisdb"},
+		"internal/keyring":     {"internal/fault", "internal/sqldb"},
+		"internal/pubsub":      {"internal/fault", "internal/redisdb", "internal/keyring"}, // keyring for Secret only
+		"internal/apikey":      nil,
+		"internal/replay":      {"internal/fault", "internal/sqldb", "internal/redisdb"},
+		"internal/audit":       {"internal/fault", "internal/sqldb"},
+		"internal/mail":        {"internal/fault", "internal/sqldb", "internal/keyring"}, // keyring for Secret only
 
 		"internal/token":   domain(),
 		"internal/session": domain("internal/token"),
@@ -65,6 +66,7 @@ func mayImport() map[string][]string {
 		"internal/identity":            domain("internal/session", "internal/token", "internal/web", "internal/identity/password"),
 		"internal/identity/password":   {"internal/fault", "internal/keyring"},
 		"internal/federation":          domain("internal/identity", "internal/web"),
+		"internal/directory":           domain("internal/identity"),
 		"internal/oidc":                domain("internal/session", "internal/token", "internal/identity", "internal/web"),
 
 		// The bare hash, handler and proxy, and a database of its own.
@@ -88,12 +90,17 @@ var confined = []struct {
 	{"github.com/nats-io", "broker clients belong to pubsub and events", func(pkg, _ string) bool {
 		return pkg == "internal/pubsub" || pkg == "internal/events"
 	}},
+	{"github.com/crewjam/saml", "SAML belongs to federation", ofFederation},
+	{"github.com/russellhaering/goxmldsig", "SAML belongs to federation", ofFederation},
+	{"github.com/go-ldap/ldap", "LDAP belongs to directory", func(pkg, _ string) bool { return pkg == "internal/directory" }},
 	{"google.golang.org/grpc", "gRPC belongs to auth/authgrpc, so that nobody builds it unasked", func(pkg, _ string) bool {
 		return pkg == "auth/authgrpc"
 	}},
 	{"github.com/alecthomas/kong", "the command line belongs to app", ofAppOrTest},
 	{"github.com/goccy/go-yaml", "the configuration file belongs to app", ofAppOrTest},
 }
+
+func ofFederation(pkg, _ string) bool { return pkg == "internal/federation" }
 
 func ofSQLDB(pkg, _ string) bool { return strings.HasPrefix(pkg, "internal/sqldb") }
 
@@ -121,7 +128,7 @@ func TestImports(t *testing.T) {
 		case strings.HasPrefix(p.name, "internal/app"):
 			allowed = slices.Concat(foundations, []string{"auth", "internal/app/settings", "internal/token", "internal/session",
 				"internal/web", "internal/gateway", "internal/gateway/idempotency", "internal/gateway/assertion", "internal/gateway/apikeys", "internal/gateway/oauth", "internal/gateway/websession",
-				"internal/identity", "internal/identity/password", "internal/oidc", "internal/federation"})
+				"internal/identity", "internal/identity/password", "internal/oidc", "internal/federation", "internal/directory"})
 		case !listed && len(p.files(p.GoFiles)) > 0:
 			t.Errorf("%s is not in the table of imports: it needs an ADR, a line in ARCHITECTURE.md and one here", p.name)
 			continue
