@@ -76,15 +76,28 @@ func (c *client) do(method, path, access string, document any, status int, answe
 
 // exchange sends one request, such as "GET /v1/sessions", and returns the body of the answer, which is good until the next.
 func (c *client) exchange(what, access string, body []byte, status int) ([]byte, error) {
-	c.out = append(append(c.out[:0], what...), " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: sumun-bench\r\n"...)
-	if access != "" {
-		c.out = append(append(append(c.out, "Authorization: Bearer "...), access...), "\r\n"...)
+	return c.send(message{what, "Bearer ", access, "application/json", body}, status)
+}
+
+// message is a request: method and path, who asks, and the body, nil for none.
+type message struct {
+	what                string
+	scheme, credentials string // no credentials, no header
+	media               string
+	body                []byte
+}
+
+// send is exchange for any kind of request.
+func (c *client) send(m message, status int) ([]byte, error) {
+	c.out = append(append(c.out[:0], m.what...), " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: sumun-bench\r\n"...)
+	if m.credentials != "" {
+		c.out = append(append(append(append(c.out, "Authorization: "...), m.scheme...), m.credentials...), "\r\n"...)
 	}
-	if body != nil {
-		c.out = append(c.out, "Content-Type: application/json\r\nContent-Length: "...)
-		c.out = append(strconv.AppendInt(c.out, int64(len(body)), 10), "\r\n"...)
+	if m.body != nil {
+		c.out = append(append(append(c.out, "Content-Type: "...), m.media...), "\r\nContent-Length: "...)
+		c.out = append(strconv.AppendInt(c.out, int64(len(m.body)), 10), "\r\n"...)
 	}
-	c.out = append(append(c.out, "\r\n"...), body...)
+	c.out = append(append(c.out, "\r\n"...), m.body...)
 	if now := time.Now(); now.Sub(c.extended) >= extendEvery {
 		c.extended = now
 		if err := c.conn.SetDeadline(now.Add(requestWithin)); err != nil {
@@ -96,10 +109,10 @@ func (c *client) exchange(what, access string, body []byte, status int) ([]byte,
 	}
 	got, err := c.receive()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", m.what, err)
 	}
 	if got != status {
-		return nil, &refused{what, got, string(c.body)}
+		return nil, &refused{m.what, got, string(c.body)}
 	}
 	return c.body, nil
 }
@@ -183,15 +196,19 @@ func (c *client) signOut(access string) error {
 
 // refresh exchanges a token for its successor, and spares itself the rest of the answer.
 func (c *client) refresh(token string) (successor string, err error) {
-	const what, member = "POST /v1/sessions/refresh", `"refresh_token":"`
-	answer, err := c.exchange(what, "", []byte(`{`+member+token+`"}`), http.StatusOK)
+	answer, err := c.exchange("POST /v1/sessions/refresh", "", []byte(`{"refresh_token":"`+token+`"}`), http.StatusOK)
 	if err != nil {
 		return "", err
 	}
-	_, rest, _ := bytes.Cut(answer, []byte(member))
+	return member(answer, "refresh_token")
+}
+
+// member returns a member of a JSON object that is a string without escapes, as tokens are.
+func member(object []byte, name string) (string, error) {
+	_, rest, _ := bytes.Cut(object, []byte(`"`+name+`":"`))
 	value, _, found := bytes.Cut(rest, []byte(`"`))
 	if !found {
-		return "", fmt.Errorf("%s: no refresh_token in %s", what, answer)
+		return "", fmt.Errorf("no %s in %s", name, object)
 	}
 	return string(value), nil
 }

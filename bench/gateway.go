@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	slowClients = 9000
+	slowClients = 10_000
 	revocations = 100
 )
 
@@ -165,19 +165,12 @@ func (b *bench) startFront(ctx context.Context, origin string) (_ *front, err er
 	if f.identity, err = in.serveWith(ctx, "log", "--limits", "off", "--issuer", issuer, "identity"); err != nil {
 		return nil, err
 	}
-	out, err := in.command("client", "add", "--json", "--name", "Gateway", "--grant", "client_credentials", "--scope", "revocations:read").Output()
+	id, secret, err := in.addClient("--name", "Gateway", "--grant", "client_credentials", "--scope", "revocations:read")
 	if err != nil {
-		return nil, fmt.Errorf("sumun client add: %w", err)
-	}
-	var client struct {
-		ID     string `json:"client_id"`
-		Secret string `json:"client_secret"`
-	}
-	if err := json.Unmarshal(out, &client); err != nil {
 		return nil, err
 	}
 	in.env = append(in.env, "SUMUN_GATEWAY_IDENTITY_URL=http://"+f.identity.public,
-		"SUMUN_GATEWAY_FEED_CLIENT_ID="+client.ID, "SUMUN_GATEWAY_FEED_CLIENT_SECRET="+client.Secret)
+		"SUMUN_GATEWAY_FEED_CLIENT_ID="+id, "SUMUN_GATEWAY_FEED_CLIENT_SECRET="+secret)
 	for every, s := range []**server{&f.quiet, &f.talking} {
 		name := fmt.Sprintf("gateway-%d", every)
 		file := filepath.Join(in.data, name+".yaml")

@@ -1,6 +1,6 @@
 // Command bench measures the real program from outside.
 //
-//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|gateway|all]
+//	go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|gateway|provider|all]
 //
 // It builds sumun, starts it as a process of its own on free loopback ports, with a fresh data folder and without rate limits,
 // and drives it over HTTP. Load generator, server and database share the processors of one machine: what the generator
@@ -39,6 +39,8 @@ type options struct {
 	binary   string
 	profile  string
 	module   string
+	modules  string
+	zitadel  string
 	duration time.Duration
 	clients  int
 	sessions int
@@ -73,6 +75,7 @@ var benchmarks = []struct {
 	{"revoke", (*bench).revoke, false},
 	{"proxy", (*bench).proxy, false},
 	{"gateway", (*bench).gateway, false},
+	{"provider", (*bench).provider, true},
 }
 
 func main() {
@@ -137,7 +140,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
-		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|gateway|all]")
+		fmt.Fprintln(stderr, "usage: go run ./bench [flags] [start|memory|sign-in|refresh|compare|storm|population|revoke|proxy|gateway|provider|all]")
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database whose user may create others; SQLite without it")
@@ -145,6 +148,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.binary, "binary", "", "`FILE` to measure instead of building ./cmd/sumun")
 	f.StringVar(&o.profile, "profile", "", "`FILE` for a CPU profile of the server during refresh; FILE.allocs gets its allocations")
 	f.StringVar(&o.module, "module", "", "`NAME` of the one module to serve, such as identity, without the gateway before it; all without it")
+	f.StringVar(&o.modules, "node-modules", os.Getenv("SUMUN_BENCH_NODE_MODULES"), "`FOLDER` in which provider finds oidc-provider and ioredis; npm installs them without it")
+	f.StringVar(&o.zitadel, "zitadel", "v3.47.5", "`VERSION` of zitadel/oidc whose example server provider builds; none when empty")
 	f.DurationVar(&o.duration, "duration", 10*time.Second, "of each measurement under load")
 	f.IntVar(&o.clients, "clients", 64, "virtual users of refresh, each with a connection of its own")
 	f.IntVar(&o.sessions, "sessions", 512, "sessions that they take turns through, so many in all")

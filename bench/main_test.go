@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 func TestBenchmarksRun(t *testing.T) {
 	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "sumun")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../cmd/sumun").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-pgo=off", "-o", binary, "../cmd/sumun").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	cases := map[string]string{ // what each must have measured
@@ -37,6 +37,9 @@ func TestBenchmarksRun(t *testing.T) {
 		cases["compare --redis redis-server"] = "Sumun as a part of the bare handler"
 		cases["population --redis redis-server --people 2000"] = "memory of a session in Redis"
 		cases["storm --redis redis-server"] = "sign-ins meanwhile"
+		if packages := os.Getenv("SUMUN_TEST_NODE_MODULES"); packages != "" {
+			cases["provider --redis redis-server --zitadel= --node-modules "+packages] = "rate as a multiple of oidc-provider"
+		}
 	}
 	for args, what := range cases {
 		t.Run(args, func(t *testing.T) {
@@ -67,7 +70,7 @@ func TestWrongArguments(t *testing.T) {
 	for _, args := range [][]string{
 		{"logout"}, {"refresh", "start"}, {"--clients", "0"}, {"--rate", "-1"}, {"--duration", "0s"},
 		{"--clients", "9", "--sessions", "8"}, {"--database", "sqlite:x.db"}, {"--fast"},
-		{"compare"}, {"population"}, {"storm", "--people", "0"},
+		{"compare"}, {"population"}, {"provider"}, {"storm", "--people", "0"},
 	} {
 		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil {
 			t.Errorf("%v: no error", args)

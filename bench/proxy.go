@@ -170,4 +170,4 @@ func processCPU(pid int) (seconds float64) {
 }
 
 // withPeers are the benchmarks that need other programs, and are not part of "all".
-func withPeers(name string) bool { return name == "proxy" || name == "gateway" }
+func withPeers(name string) bool { return name == "proxy" || name == "gateway" || name == "provider" }
