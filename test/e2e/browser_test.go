@@ -55,6 +55,7 @@ type profile struct {
 	scripts bool
 	looks   []look // every page is checked in each of them
 	axe     string // source of axe-core; empty: pages are not checked for accessibility
+	leaves  string // the one other site that pages may lead to, or ""
 }
 
 // browser is one person's browser, with cookies of its own.
@@ -153,7 +154,8 @@ func (b *browser) listen(event any) {
 		}
 	case *network.EventRequestWillBeSent:
 		u, err := url.Parse(e.Request.URL)
-		known := err == nil && (u.Scheme == "data" || strings.HasPrefix(e.Request.URL, b.s.issuer+"/") || strings.HasPrefix(e.Request.URL, b.s.ops+"/"))
+		known := err == nil && (u.Scheme == "data" || strings.HasPrefix(e.Request.URL, b.s.issuer+"/") || strings.HasPrefix(e.Request.URL, b.s.ops+"/") ||
+			b.leaves != "" && strings.HasPrefix(e.Request.URL, b.leaves+"/"))
 		if !known {
 			fault = "request to " + e.Request.URL
 		}

@@ -105,7 +105,7 @@ func TestHelp(t *testing.T) {
 	for _, args := range [][]string{
 		{"--help"}, {"serve", "--help"}, {"migrate", "--help"}, {"config", "default", "--help"}, {"config", "check", "--help"},
 		{"user", "add", "--help"}, {"user", "list", "--help"}, {"keys", "rotate", "--help"}, {"client", "add", "--help"},
-		{"client", "rotate-secret", "--help"}, {"version", "--help"},
+		{"client", "rotate-secret", "--help"}, {"client", "registration-token", "add", "--help"}, {"version", "--help"},
 	} {
 		if r := command(t, "", args...); r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "Usage: sumun") {
 			t.Errorf("sumun %v: %+v", args, r)

@@ -179,8 +179,12 @@ func TestClientCommands(t *testing.T) {
 			t.Fatalf("disable: %+v", r)
 		}
 		s.eventuallyToken(t, next, 401)
-		if a := feed(); a.status != 401 || a.code() != "auth.revoked" {
-			t.Errorf("the token of a disabled client: %d %s", a.status, a.code())
+		// The command is a process of its own: the server learns of the client and of its tokens in two looks.
+		if err := eventually(t.Context(), 20*time.Second, "the end of a disabled client's token", func(context.Context) (bool, error) {
+			a := feed()
+			return a.status == 401 && a.code() == "auth.revoked", nil
+		}); err != nil {
+			t.Fatal(err)
 		}
 		if r := st.command(t, "", "client", "enable", "billing"); r.code != 0 {
 			t.Fatalf("enable: %+v", r)

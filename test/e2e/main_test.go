@@ -34,7 +34,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(folder)
 	binary = filepath.Join(folder, "sumun")
-	args := []string{"build", "-o", binary}
+	args := []string{"build", "-pgo=off", "-o", binary} // a profile makes the program faster, and the build slower
 	if raceEnabled {
 		args = append(args, "-race")
 	}

@@ -115,7 +115,13 @@ func edit(t *testing.T, s *server, access string) {
 	if me.Name != "김민지" || me.Locale != "ko" || me.UserName != "minji" || !me.EmailVerified || me.Roles == nil {
 		t.Errorf("after the edit: %+v", me)
 	}
+	s.send(t, "PATCH /v1/users/me", map[string]any{"phone_number": "+82 10-1234-5678", "address": map[string]string{"locality": "서울"}}, bearer(access)).want(t, 200)
+	s.send(t, "PATCH /v1/users/me", map[string]string{"phone_number": "010-1234-5678"}, bearer(access)).wantProblem(t, 422, "identity.invalid_field")
 	s.send(t, "PATCH /v1/users/me", map[string]string{"locale": "en"}, bearer(access)).want(t, 200)
+	if me := s.send(t, "GET /v1/users/me", nil, bearer(access)).want(t, 200); !strings.Contains(string(me.body), `"phone_number":"+821012345678"`) ||
+		!strings.Contains(string(me.body), `"address":{"locality":"서울"}`) {
+		t.Errorf("after the edit: %s", me.body)
+	}
 }
 
 // rotate refreshes. A client whose answer was lost asks again and gets the same successor, never a second lineage.

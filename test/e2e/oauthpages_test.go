@@ -42,6 +42,7 @@ func (v *visitor) allowsProgram(c program) {
 		"client_id": {c.ID}, "redirect_uri": {v.s.issuer + "/"}, "response_type": {"code"},
 		"scope": {"openid profile email offline_access orders:read"}, "nonce": {"n"},
 	}.Encode()
+	v.open(page{name: "mistaken program", status: 400}, "/oauth/authorize?client_id=nobody")
 	v.open(page{name: "sign in for a program"}, ask)
 	v.fill("/sign-in", fields{"identifier": v.email, "password": v.password})
 	v.passOn("consent", `main form[action="/sign-in"] button[type=submit]:not([aria-controls])`, ".scopes")

@@ -149,9 +149,12 @@ func (v *visitor) edits() {
 	v.open(page{name: "account to edit"}, "/account")
 	v.click(page{name: "edit profile"}, `main a[href="/account/profile"]`)
 	v.submit(page{name: "edit profile refused", status: 422}, "/account/profile", fields{"user_name": "!"})
+	v.submit(page{name: "phone number refused", status: 422}, "/account/profile", fields{"user_name": v.userName, "phone_number": "010-1234-5678"})
 	v.submit(page{name: "profile saved", path: "/account?notice=profile_saved"}, "/account/profile",
-		fields{"name": "Kim Min-ji", "user_name": v.userName})
-	v.wantText("main", "Kim Min-ji")
+		fields{"name": "Kim Min-ji", "user_name": v.userName, "phone_number": "+82 10-1234-5678", "street_address": "209 Sejong-daero", "country": "Korea"})
+	for _, text := range []string{"Kim Min-ji", "+821012345678", "209 Sejong-daero", "Korea"} {
+		v.wantText("main", text)
+	}
 	v.click(page{name: "change password"}, `main a[href="/account/password"]`)
 	next := "velvet anchor drizzle 71"
 	v.submit(page{name: "change password refused", status: 403}, "/account/password",

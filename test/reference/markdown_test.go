@@ -206,7 +206,7 @@ func flagsOf(t *testing.T, command ...string) map[string]bool {
 		flags[match[1]] = true
 	}
 	_, list, _ := strings.Cut(stdout.String(), "\nCommands:\n")
-	for _, match := range regexp.MustCompile(`(?m)^  ([a-z]+(?: [a-z]+)*)  `).FindAllStringSubmatch(list, -1) {
+	for _, match := range regexp.MustCompile(`(?m)^  ([a-z-]+(?: [a-z-]+)*)  `).FindAllStringSubmatch(list, -1) {
 		words := strings.Fields(match[1])
 		for name := range flagsOf(t, append(slices.Clone(command), words[len(words)-1])...) {
 			flags[name] = true
