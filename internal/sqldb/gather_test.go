@@ -196,3 +196,36 @@ func TestGatheredCallerGoesAway(t *testing.T) {
 		}
 	})
 }
+
+// A command that an operator runs beside a server that writes without a pause comes to its turn.
+func TestAnotherProcessComesToItsTurn(t *testing.T) {
+	t.Parallel()
+	sqldbtest.Each(t, counters, func(t *testing.T, db *sqldb.DB) {
+		busy, other := gatherAdds(db), sqldbtest.Reopen(t, db)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		for range 64 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					if _, err := busy(ctx, 1, "a"); err != nil && ctx.Err() == nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		var longest time.Duration
+		for range 100 {
+			start := time.Now()
+			if _, err := other.Writer().ExecContext(ctx, add, 1, "b"); err != nil {
+				t.Error(err)
+			}
+			longest = max(longest, time.Since(start))
+		}
+		if longest > 3*time.Second {
+			t.Errorf("a statement waited for %v", longest)
+		}
+	})
+}

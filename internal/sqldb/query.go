@@ -86,11 +86,16 @@ const batchTimeout = 30 * time.Second
 func sweepBatch(ctx context.Context, db *DB, query string, args []any) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	res, err := db.Writer().ExecContext(ctx, query, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	var n int64
+	err := untilWon(ctx, func() error {
+		res, err := db.Writer().ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
+		return err
+	})
+	return n, err
 }
 
 // Micros returns a time as it is stored: microseconds since 1970 in UTC. The zero time is 0.

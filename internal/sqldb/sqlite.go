@@ -19,8 +19,9 @@ import (
 
 const (
 	// busyTimeout is how long SQLite itself waits for the lock of another process, in milliseconds. No context can end
-	// this wait, so it is short, and waitBusy repeats it.
-	busyTimeout = "100"
+	// this wait, so it is short, and waitBusy repeats it. It is short too because SQLite looks less and less often the longer
+	// it waits: beside a server that writes without a pause, who looks seldom is starved.
+	busyTimeout = "5"
 	// busyFor is how long a statement or the beginning of a transaction waits for that lock altogether.
 	busyFor = 5 * time.Second
 )
