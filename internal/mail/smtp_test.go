@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -22,7 +23,7 @@ var hello = mail.Message{To: "kim@example.com", Subject: "주소를 확인하세
 
 func newSMTP(t *testing.T, cfg mail.Config) *mail.SMTP {
 	t.Helper()
-	transport, err := mail.NewSMTP(cfg, newClock().Now)
+	transport, err := mail.NewSMTP(cfg, clocktest.Noon().Now)
 	if err != nil {
 		t.Fatal(err)
 	}

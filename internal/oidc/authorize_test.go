@@ -39,7 +39,7 @@ func TestCodeFlow(t *testing.T) {
 		if about["sub"] != p.account.ID || about["email"] != "kim@example.com" || about["email_verified"] != true || about["name"] != nil {
 			t.Errorf("userinfo %v", about)
 		}
-		n.clock.advance(10 * time.Minute)
+		n.clock.Advance(10 * time.Minute)
 		next := n.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", got.RefreshToken), client).token(t)
 		again := n.idClaims(t, next.IDToken)
 		if again["sub"] != id["sub"] || again["auth_time"] != id["auth_time"] || again["nonce"] != nil || next.Scope != "openid email" {
@@ -96,7 +96,7 @@ func TestSigningInFirst(t *testing.T) {
 		if got := p.get(t, "/oauth/authorize?"+wish("prompt", "none", "scope", "openid orders").Encode()).landed(t, callback); got.Get("error") != "consent_required" {
 			t.Errorf("none, to be asked: %v", got)
 		}
-		n.clock.advance(10 * time.Minute)
+		n.clock.Advance(10 * time.Minute)
 		if got := p.get(t, "/oauth/authorize?"+wish("max_age", "700").Encode()).landed(t, callback); got.Get("code") == "" {
 			t.Errorf("recent enough: %v", got)
 		}
@@ -115,14 +115,14 @@ func TestSigningInFirst(t *testing.T) {
 			if a := p.get(t, back); !strings.HasPrefix(a.header.Get("Location"), "/account/reauthenticate") {
 				t.Errorf("%v: coming back without signing in: %d %s", change, a.status, a.header.Get("Location"))
 			}
-			n.clock.advance(time.Second)
+			n.clock.Advance(time.Second)
 			p.signIn(t)
 			if a := p.get(t, back); change[1] == "login consent" {
 				p.allow(t, a, "allow").landed(t, callback)
 			} else if a.landed(t, callback).Get("code") == "" {
 				t.Errorf("%v: after signing in: %d", change, a.status)
 			}
-			n.clock.advance(10 * time.Minute)
+			n.clock.Advance(10 * time.Minute)
 		}
 	})
 }
@@ -244,7 +244,7 @@ func TestCodeMisuse(t *testing.T) {
 		n.post(t, "/oauth/token", exchange(bare, "code_verifier", ""), client).token(t)
 
 		late := p.code(t, wish())
-		n.clock.advance(61 * time.Second)
+		n.clock.Advance(61 * time.Second)
 		n.post(t, "/oauth/token", exchange(late), client).refused(t, 400, "invalid_grant")
 		gone := p.code(t, wish())
 		must(t, n.sessions.End(t.Context(), p.account.ID, p.session.ID, session.SignedOut))

@@ -39,7 +39,7 @@ func TestLogout(t *testing.T) {
 			t.Errorf("without a hint nobody is asked: %d", a.status)
 		}
 		n.claims(t, got.AccessToken)
-		n.clock.advance(2 * time.Hour) // the ID token has expired, which does not matter
+		n.clock.Advance(2 * time.Hour) // the ID token has expired, which does not matter
 		a := p.get(t, bye())
 		if a.status != 303 || a.header.Get("Location") != "https://shop.example/bye?state=s" {
 			t.Errorf("logout: %d %v", a.status, a.header)
@@ -97,7 +97,7 @@ func TestBackChannelLogout(t *testing.T) {
 				parsed, err := jwt.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
 					key, err := n.tokens.Key(context.Background(), t.Header["kid"].(string))
 					return key.Public, err
-				}, jwt.WithTimeFunc(n.clock.now))
+				}, jwt.WithTimeFunc(n.clock.Now))
 				must(t, err)
 				events, _ := claims["events"].(map[string]any)
 				if parsed.Header["typ"] != "logout+jwt" || claims["sid"] != id["sid"] || claims["sub"] != id["sub"] || claims["aud"] != "shop" ||
@@ -108,7 +108,7 @@ func TestBackChannelLogout(t *testing.T) {
 			case <-deadline:
 				t.Fatal("it was never told")
 			case <-tick.C:
-				n.clock.advance(time.Second) // the second attempt is due after ten
+				n.clock.Advance(time.Second) // the second attempt is due after ten
 			}
 		}
 	})

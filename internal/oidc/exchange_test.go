@@ -33,9 +33,9 @@ func TestTokenExchange(t *testing.T) {
 			}
 			return n.post(t, "/oauth/token", v, basic("orders", ordersSecret))
 		}
-		n.clock.advance(10 * time.Minute)
+		n.clock.Advance(10 * time.Minute)
 		next := swap().token(t)
-		stock, err := auth.New(auth.Config{Issuer: issuer, Audience: "https://stock.example", Keys: n.keys(), Revocations: n.sessions.Revocations(), Clock: n.clock.now})
+		stock, err := auth.New(auth.Config{Issuer: issuer, Audience: "https://stock.example", Keys: n.keys(), Revocations: n.sessions.Revocations(), Clock: n.clock.Now})
 		must(t, err)
 		claims, err := stock.Verify(t.Context(), next.AccessToken)
 		must(t, err)

@@ -43,7 +43,7 @@ type person struct {
 
 func (n *node) person(t testing.TB, email string) *person {
 	t.Helper()
-	a := identity.Account{ID: uuid.NewString(), Email: email, EmailVerified: true, Name: "Kim", UpdatedAt: n.clock.now()}
+	a := identity.Account{ID: uuid.NewString(), Email: email, EmailVerified: true, Name: "Kim", UpdatedAt: n.clock.Now()}
 	n.people.byID.Store(a.ID, a)
 	p := &person{n: n, account: a}
 	p.signIn(t)
@@ -55,7 +55,7 @@ func (p *person) signIn(t testing.TB) {
 	var st *session.Starting
 	must(t, p.n.db.Write(t.Context(), func(tx sqldb.Tx) (err error) {
 		st, err = p.n.sessions.Begin(t.Context(), tx, session.Start{
-			Page: true, Subject: p.account.ID, Roles: []string{"member"}, ACR: identity.ACR, AMR: []string{"pwd"}, AuthTime: p.n.clock.now(),
+			Page: true, Subject: p.account.ID, Roles: []string{"member"}, ACR: identity.ACR, AMR: []string{"pwd"}, AuthTime: p.n.clock.Now(),
 		})
 		return err
 	}))
@@ -157,7 +157,7 @@ func (n *node) idClaims(t testing.TB, raw string) jwt.MapClaims {
 	parsed, err := jwt.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
 		key, err := n.tokens.Key(context.Background(), t.Header["kid"].(string))
 		return key.Public, err
-	}, jwt.WithTimeFunc(n.clock.now), jwt.WithValidMethods([]string{"ES256", "RS256"}))
+	}, jwt.WithTimeFunc(n.clock.Now), jwt.WithValidMethods([]string{"ES256", "RS256"}))
 	must(t, err)
 	if parsed.Header["typ"] != "JWT" {
 		t.Errorf("typ %v", parsed.Header["typ"])

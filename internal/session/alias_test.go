@@ -84,7 +84,7 @@ func testAliasesAreRevoked(t *testing.T, p *place) {
 	if left() != 1 {
 		t.Error("an alias went before the tokens that carry it")
 	}
-	c.advance(session.DefaultConfig().Lifetime + 3*time.Hour)
+	c.Advance(session.DefaultConfig().Lifetime + 3*time.Hour)
 	must(t, n.Sweep(t.Context()))
 	if left() != 0 {
 		t.Error("aliases stay for ever")

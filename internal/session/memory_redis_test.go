@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/session"
@@ -52,7 +53,7 @@ func memoryNode(t testing.TB) (n *node, before int) {
 	server := redisdbtest.Start(t, "--appendonly", "no")
 	p := newPlaceAt(t, "sqlite:"+filepath.Join(t.TempDir(), "test.db"))
 	p.redis, p.url, p.prefix = redisdbtest.OpenURL(t, server.URL()), server.URL(), "sumun:login:"
-	n = newNode(t, p, session.DefaultConfig(), newClock().now)
+	n = newNode(t, p, session.DefaultConfig(), clocktest.Noon().Now)
 	first := n.signIn(t, session.Start{})
 	n.refresh(t, first.Tokens.Refresh) // the scripts are loaded now, and connections open
 	return n, usedMemory(t, p.redis)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/pubsub"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -81,10 +82,10 @@ func (n *node) revokedWithin(t *testing.T, access string, limit time.Duration) {
 // at the median; woken, they know at once. (How soon exactly is a benchmark's to say, on a machine that does nothing else.)
 func testRevocationsArriveSoon(t *testing.T, p *place) {
 	const limit, rounds, ends = 80 * time.Millisecond, 3, 40
-	c := newClock()
+	c := clocktest.Noon()
 	news := cluster(t)
-	a := newNode(t, p, session.DefaultConfig(), c.now, func(d *session.Deps) { d.Wakes = news[0] })
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now, func(d *session.Deps) { d.Wakes = news[1] })
+	a := newNode(t, p, session.DefaultConfig(), c.Now, func(d *session.Deps) { d.Wakes = news[0] })
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now, func(d *session.Deps) { d.Wakes = news[1] })
 	a.run(t)
 	b.run(t)
 	var median time.Duration
@@ -129,7 +130,7 @@ func (recorder) Subscribe(context.Context, string, func([]byte), func()) (func()
 // A poll may see what a transaction revoked before its caller applies it. The other nodes must be told all the same.
 func testPolledBeforeApplied(t *testing.T, p *place) {
 	told := make(recorder, 100)
-	n := newNode(t, p, session.DefaultConfig(), newClock().now, func(d *session.Deps) { d.Wakes = told })
+	n := newNode(t, p, session.DefaultConfig(), clocktest.Noon().Now, func(d *session.Deps) { d.Wakes = told })
 	n.run(t)
 	started := n.signIn(t, session.Start{})
 	must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error {
@@ -154,10 +155,10 @@ func (broken) Subscribe(context.Context, string, func([]byte), func()) (func(), 
 
 // Wakes are an accelerator: while nobody carries them, revocations arrive with the next poll, and nobody who revokes waits.
 func testWakesThatFail(t *testing.T, p *place) {
-	c := newClock()
+	c := clocktest.Noon()
 	with := func(d *session.Deps) { d.Wakes = broken{} }
-	a := newNode(t, p, session.DefaultConfig(), c.now, with)
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now, with)
+	a := newNode(t, p, session.DefaultConfig(), c.Now, with)
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now, with)
 	a.run(t)
 	b.run(t)
 	started := a.signIn(t, session.Start{})
