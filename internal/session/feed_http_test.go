@@ -32,14 +32,15 @@ func TestFeedOverHTTP(t *testing.T) {
 		{"follow", testFollow},
 		{"resume", testResume},
 		{"begins anew", testFeedBeginsAnew},
-		{"pages", testFeedPages},
 		{"who may", testWhoMayFollow},
 		{"how many may", testHowManyMayFollow},
 		{"the token ends", testStreamEndsWithItsToken},
 		{"the server stops", testStreamEndsWithTheServer},
-		{"slow reader", testSlowReaderIsCut},
 		{"unreadable", testFeedThatCannotBeRead},
 		{"kinds", testKindsOfRevocations},
+		// The last, as all that follow would have to read what these leave.
+		{"pages", testFeedPages},
+		{"slow reader", testSlowReaderIsCut},
 	})
 }
 
@@ -67,7 +68,7 @@ func newProvider(t testing.TB, p *place, cfg session.Config) *provider {
 		return claims, nil
 	})
 	serve := httpd.DefaultConfig()
-	serve.Listen, serve.WriteTimeout, serve.RequestTimeout, serve.ReadTimeout = "127.0.0.1:0", 400*time.Millisecond, 300*time.Millisecond, 400*time.Millisecond
+	serve.Listen, serve.WriteTimeout, serve.RequestTimeout, serve.ReadTimeout = "127.0.0.1:0", 1500*time.Millisecond, time.Second, 1500*time.Millisecond
 	log := slog.New(slog.DiscardHandler)
 	server, err := httpd.NewServer(serve, httpd.Chain(log, prometheus.NewRegistry(), serve)(mux), log)
 	must(t, err)
@@ -218,7 +219,7 @@ func testFollow(t *testing.T, p *place) {
 		t.Errorf("a session that ended: %+v", entries)
 	}
 	// It goes on beyond every timeout of the server, and says that it does.
-	for range 2 {
+	for range 3 {
 		if e, ok := f.next(); !ok || e.name != "current" {
 			t.Errorf("heartbeat: %+v %t", e, ok)
 		}
@@ -290,10 +291,7 @@ func testFeedPages(t *testing.T, p *place) {
 	if first.Position != "0" || len(first.Entries) != 0 || first.Entries == nil || first.More || !first.Reset {
 		t.Errorf("an empty feed: %+v", first)
 	}
-	var want []string
-	for i := range 11 {
-		want = append(want, s.revoke(t, 1000*i, 1000)...)
-	}
+	want := s.revoke(t, 0, 14_000) // at once, more than the parameters of a statement could hold
 	one := decode[feedPage](t, s.ask(t, bearer, first.Position, false), 200)
 	two := decode[feedPage](t, s.ask(t, bearer, one.Position, false), 200)
 	if !one.More || one.Reset || two.More || two.Reset || len(one.Entries) != 10_000 ||
