@@ -68,10 +68,10 @@ func TestLaterReplacesEarlier(t *testing.T) {
 func TestSessionsExpire(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s websession.Store, later func(time.Duration)) {
-		must(t, s.Create(t.Context(), "idle", []byte("x"), 300*time.Millisecond))
-		must(t, s.Create(t.Context(), "used", []byte("x"), 300*time.Millisecond))
+		must(t, s.Create(t.Context(), "idle", []byte("x"), time.Second))
+		must(t, s.Create(t.Context(), "used", []byte("x"), time.Second))
 		must(t, s.Replace(t.Context(), "used", 1, []byte("y"), time.Hour))
-		later(350 * time.Millisecond)
+		later(1100 * time.Millisecond)
 		wantKept(t, s, "idle", "")
 		wantKept(t, s, "used", "y")
 	})
