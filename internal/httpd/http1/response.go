@@ -323,9 +323,9 @@ func (w *response) send(p []byte) error {
 	if w.err == nil && len(w.out)+len(p) > 0 {
 		switch {
 		case len(p) == 0:
-			_, w.err = w.conn.tcp.Write(w.out)
+			_, w.err = w.conn.socket.Write(w.out)
 		case len(w.out) == 0:
-			_, w.err = w.conn.tcp.Write(p)
+			_, w.err = w.conn.socket.Write(p)
 		default:
 			_, w.err = (&net.Buffers{w.out, p}).WriteTo(w.conn.tcp)
 		}
