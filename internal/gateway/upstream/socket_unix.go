@@ -7,7 +7,7 @@ import (
 	"net"
 	"syscall"
 
-	sockets "github.com/sumunio/sumun/internal/socket"
+	sockets "github.com/sumunio/sumun/internal/httpd/socket"
 )
 
 // socket does an exchange's first steps with system calls of its own: look whether anything has arrived that nobody asked for, write

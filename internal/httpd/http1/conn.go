@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sumunio/sumun/internal/socket"
+	"github.com/sumunio/sumun/internal/httpd/socket"
 )
 
 const (
