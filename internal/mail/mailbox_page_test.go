@@ -176,7 +176,7 @@ func TestMailboxJSON(t *testing.T) {
 				t.Errorf("no %s in %v", key, list[0])
 			}
 		}
-		if list[0]["received_at"] != "2026-03-01T09:00:00Z" {
+		if list[0]["received_at"] != "2026-03-01T12:00:00Z" {
 			t.Errorf("received_at: %v", list[0]["received_at"])
 		}
 		if w := ask(t, page, "POST", "/mailbox/clear", "Authorization", "Bearer "+pageToken); w.Code != http.StatusSeeOther {

@@ -57,7 +57,7 @@ func TestMessageOnTheWire(t *testing.T) {
 		"Subject":        hello.Subject,
 		"Message-Id":     "<" + letterID + "@sumun.example>",
 		"Auto-Submitted": "auto-generated",
-		"Date":           "Sun, 01 Mar 2026 09:00:00 +0000",
+		"Date":           "Sun, 01 Mar 2026 12:00:00 +0000",
 		"User-Agent":     "",
 	} {
 		value, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get(header))
