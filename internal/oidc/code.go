@@ -61,8 +61,21 @@ func (s *Service) issueCode(ctx context.Context, r *request, one session.Session
 		return "", err
 	}
 	expires := s.deps.Clock().Add(s.cfg.CodeLifetime)
-	_, err = s.deps.DB.Writer().ExecContext(ctx, insertCode, hashSecret(code), r.client.ID, r.redirectURI, r.challenge, one.Subject, one.ID,
-		string(text), sqldb.Micros(expires))
+	store := func(q sqldb.Queryer) error {
+		_, err := q.ExecContext(ctx, insertCode, hashSecret(code), r.client.ID, r.redirectURI, r.challenge, one.Subject, one.ID,
+			string(text), sqldb.Micros(expires))
+		return err
+	}
+	if r.root == nil {
+		err = store(s.deps.DB.Writer())
+	} else {
+		err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+			if err := s.spend(ctx, tx, r); err != nil {
+				return err
+			}
+			return store(tx)
+		})
+	}
 	if err != nil {
 		return "", fmt.Errorf("store code: %w", err)
 	}

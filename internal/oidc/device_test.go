@@ -125,6 +125,11 @@ func TestPushedRequests(t *testing.T) {
 			t.Errorf("scope %q", got.Scope)
 		}
 		n.clock.advance(2 * time.Minute) // older than max_age
+		if a := p.get(t, target); a.status != 400 || !strings.Contains(a.body, "answered already") {
+			t.Errorf("a request that was answered: %d", a.status)
+		}
+		must(t, json.Unmarshal([]byte(push(wish("max_age", "60")).body), &pushed))
+		target = "/oauth/authorize?" + params("client_id", "shop", "request_uri", pushed.RequestURI).Encode()
 		to := p.get(t, target).header.Get("Location")
 		back, err := url.Parse(to)
 		must(t, err)

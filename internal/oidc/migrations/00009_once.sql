@@ -2,3 +2,9 @@
 
 -- The grant that a device code gave, '' before: a code that comes again takes it back.
 ALTER TABLE oauth_devices ADD COLUMN grant_id TEXT NOT NULL DEFAULT '';
+
+-- A request that was left here is answered once: answered_at, 0 before. root is the hash of the one in whose place another came while its
+-- person signed in, NULL for that one itself; keep_until is how long it may be needed by those.
+ALTER TABLE oauth_requests ADD COLUMN root BYTEA;
+ALTER TABLE oauth_requests ADD COLUMN answered_at BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE oauth_requests ADD COLUMN keep_until BIGINT NOT NULL DEFAULT 0;
