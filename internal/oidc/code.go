@@ -33,8 +33,9 @@ const (
 	sweepCode = `DELETE FROM oauth_codes WHERE hash IN (SELECT hash FROM oauth_codes WHERE expires_at < $1 LIMIT $2)`
 
 	insertGrantRow = `INSERT INTO oauth_grants (id, client_id, subject, session_id, session_hash, browser_hash, own, scope, created_at, expires_at,
-			claims, ended_at, notify_at, attempts)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, 0)`
+			claims, id_claims, ended_at, notify_at, attempts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0)`
+	noteAsking = `UPDATE oauth_clients SET asks_claims = 1 WHERE id = $1 AND asks_claims = 0`
 )
 
 // keepCode is how long after its time a code is remembered: while what it gave may be misused by whoever stole it.
@@ -131,6 +132,9 @@ func (s *Service) authorizationCode(ctx context.Context, c *call) (tokenAnswer, 
 	}
 	if err != nil {
 		return tokenAnswer{}, grantError(err)
+	}
+	if len(x.agreed.Claims.IDToken) > 0 && !c.client.asksClaims {
+		s.changes.Add(1) // this node looks the client up again; others do within a second
 	}
 	tokens, err := commit(ctx)
 	if err != nil {
@@ -237,15 +241,19 @@ func (s *Service) noteGrant(ctx context.Context, tx sqldb.Tx, x *exchange, clien
 	}
 	now := s.deps.Clock()
 	hash := session.OfSession(g.session).ID
-	var claims []byte // for the userinfo endpoint
-	if asked := x.agreed.Claims.UserInfo; len(asked) > 0 {
-		var err error
-		if claims, err = json.Marshal(asked); err != nil {
-			return err
-		}
+	claims, err := x.agreed.Claims.UserInfo.keep()
+	if err != nil {
+		return err
 	}
-	_, err := tx.ExecContext(ctx, insertGrantRow, g.id, clientID, x.subject, g.session, hash[:], browser, own, g.scope, sqldb.Micros(now),
-		sqldb.Micros(now.Add(s.deps.Sessions.Lifetime())), string(claims))
+	idClaims, err := x.agreed.Claims.IDToken.keep()
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, insertGrantRow, g.id, clientID, x.subject, g.session, hash[:], browser, own, g.scope, sqldb.Micros(now),
+		sqldb.Micros(now.Add(s.deps.Sessions.Lifetime())), claims, idClaims)
+	if err == nil && idClaims != "" {
+		_, err = tx.ExecContext(ctx, noteAsking, clientID)
+	}
 	if err != nil {
 		return err
 	}
@@ -355,7 +363,13 @@ func (s *Service) refreshToken(ctx context.Context, c *call) (tokenAnswer, error
 	if err != nil {
 		return tokenAnswer{}, grantError(err)
 	}
-	return s.personal(ctx, c.client, tokens, agreement{Scope: strings.Fields(tokens.Granted.Scope)})
+	agreed := agreement{Scope: strings.Fields(tokens.Granted.Scope)}
+	if c.client.asksClaims {
+		if agreed.Claims.IDToken, err = s.grantClaims(ctx, idClaimsOfGrant, tokens.Granted.GrantID, c.client.ID); err != nil {
+			return tokenAnswer{}, err
+		}
+	}
+	return s.personal(ctx, c.client, tokens, agreed)
 }
 
 // grantError puts what the session store says into the words of RFC 6749. An outage stays one: clients keep their tokens.

@@ -104,6 +104,7 @@ type Client struct {
 	DisabledAt time.Time // zero: it may ask for tokens
 
 	registered               *allowance // nil: by an operator
+	asksClaims               bool       // by name, in ID tokens: it did so at least once
 	secretHash, previousHash []byte
 	previousUntil            time.Time
 }

@@ -8,3 +8,8 @@ ALTER TABLE oauth_devices ADD COLUMN grant_id TEXT NOT NULL DEFAULT '';
 ALTER TABLE oauth_requests ADD COLUMN root BYTEA;
 ALTER TABLE oauth_requests ADD COLUMN answered_at BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE oauth_requests ADD COLUMN keep_until BIGINT NOT NULL DEFAULT 0;
+
+-- The claims that were asked for by name in the ID token (JSON), '' for none: tokens of a refresh repeat them. asks_claims says of a client
+-- whether that ever happened, so that the refreshes of all others need not look.
+ALTER TABLE oauth_grants ADD COLUMN id_claims TEXT NOT NULL DEFAULT '';
+ALTER TABLE oauth_clients ADD COLUMN asks_claims BIGINT NOT NULL DEFAULT 0;
