@@ -105,6 +105,7 @@ type Client struct {
 
 	registered               *allowance // nil: by an operator
 	asksClaims               bool       // by name, in ID tokens: it did so at least once
+	used                     bool       // it has obtained something; said of those that registered themselves
 	secretHash, previousHash []byte
 	previousUntil            time.Time
 }

@@ -13,3 +13,9 @@ ALTER TABLE oauth_requests ADD COLUMN keep_until BIGINT NOT NULL DEFAULT 0;
 -- whether that ever happened, so that the refreshes of all others need not look.
 ALTER TABLE oauth_grants ADD COLUMN id_claims TEXT NOT NULL DEFAULT '';
 ALTER TABLE oauth_clients ADD COLUMN asks_claims BIGINT NOT NULL DEFAULT 0;
+
+-- When a client that registered itself first obtained something, 0 before: those that never do are removed. Whether those that are there
+-- already have, nobody knows: they stay.
+ALTER TABLE oauth_clients ADD COLUMN used_at BIGINT NOT NULL DEFAULT 0;
+UPDATE oauth_clients SET used_at = created_at WHERE registration <> '';
+CREATE INDEX oauth_clients_unused ON oauth_clients (updated_at) WHERE used_at = 0 AND registration <> '';
