@@ -59,6 +59,8 @@ type introspection struct {
 	Epoch       int64  `json:"epoch,omitempty"`
 	ClientEpoch int64  `json:"client_epoch,omitempty"`
 
+	Through []auth.Party `json:"exchanged_through,omitempty"`
+
 	Confirmation *auth.Confirmation `json:"cnf,omitempty"`
 }
 
@@ -87,7 +89,7 @@ func (s *Service) describeToken(ctx context.Context, c *call) (introspection, er
 		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: scheme(claims.Confirmation.JKT), ExpiresAt: claims.ExpiresAt.Unix(),
 		IssuedAt: claims.IssuedAt.Unix(), Subject: claims.Subject, Audience: claims.Audience, Issuer: claims.Issuer, ID: claims.ID,
 		SessionID: claims.SessionID, ACR: claims.ACR, AMR: claims.AMR, Roles: claims.Roles,
-		GrantID: claims.GrantID, Epoch: claims.Epoch, ClientEpoch: claims.ClientEpoch,
+		GrantID: claims.GrantID, Epoch: claims.Epoch, ClientEpoch: claims.ClientEpoch, Through: claims.Through,
 	}
 	if claims.Confirmation != (auth.Confirmation{}) {
 		answer.Confirmation = &claims.Confirmation

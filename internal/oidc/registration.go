@@ -62,6 +62,8 @@ type registered struct {
 	Metadata
 }
 
+// tell says that a secret does not expire: libraries stop to use one at that time, although a client that was used stays. What is removed
+// unused says so by being gone (RFC 7592, section 2).
 func (s *Service) tell(c Client, secret, token string) registered {
 	answer := registered{
 		ID: c.ID, Secret: secret, IssuedAt: c.CreatedAt.Unix(), Token: token, Address: s.deps.Issuer + registerPath + "/" + c.ID, Metadata: c.Metadata,

@@ -223,8 +223,13 @@ func (s *Service) Remove(ctx context.Context, id string) error {
 }
 
 func (s *Service) remove(ctx context.Context, id string, record func(sqldb.Tx) error) error {
+	return s.removeHeld(ctx, id, record, func(tx sqldb.Tx) error { return changed(ctx, tx, holdClient, id) })
+}
+
+// removeHeld removes a client that hold locks; ErrClientUnknown from there, and it stays.
+func (s *Service) removeHeld(ctx context.Context, id string, record, hold func(sqldb.Tx) error) error {
 	return s.changeAs(ctx, id, record, func(tx sqldb.Tx) error {
-		if err := changed(ctx, tx, holdClient, id); err != nil {
+		if err := hold(tx); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, revokeKeysOf, sqldb.Micros(s.deps.Clock()), id); err != nil {
@@ -295,6 +300,9 @@ func (s *Service) Run(ctx context.Context) error {
 // sweep removes what is over, in small batches.
 func (s *Service) sweep(ctx context.Context) {
 	now := s.deps.Clock()
+	if err := s.removeUnused(ctx, now); err != nil && ctx.Err() == nil {
+		s.deps.Log.WarnContext(ctx, "programs that registered themselves and were never used are still there", "error", err)
+	}
 	for _, one := range []struct {
 		statement string
 		before    time.Time

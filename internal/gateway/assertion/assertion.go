@@ -192,13 +192,15 @@ type statement struct {
 	Roles       []string `json:"roles,omitempty"`
 	Epoch       int64    `json:"epoch,omitempty"`
 	ClientEpoch int64    `json:"client_epoch,omitempty"`
+
+	Through []auth.Party `json:"exchanged_through,omitempty"`
 }
 
 func (a *Audience) sign(c *auth.Claims, now time.Time) (string, error) {
 	said := statement{
 		Issuer: a.signer.issuer, Subject: c.Subject, Audience: a.name, IssuedAt: now.Unix(), ExpiresAt: now.Add(lifetime).Unix(),
 		ID: c.ID, ClientID: c.ClientID, Scope: c.Scope, SessionID: c.SessionID, ACR: c.ACR, AMR: c.AMR, Roles: c.Roles,
-		Epoch: c.Epoch, ClientEpoch: c.ClientEpoch,
+		Epoch: c.Epoch, ClientEpoch: c.ClientEpoch, Through: c.Through,
 	}
 	if !c.AuthTime.IsZero() {
 		said.AuthTime = c.AuthTime.Unix()

@@ -22,6 +22,7 @@ var secret = []byte("a secret that all gateways share.")
 var kim = &auth.Claims{
 	Subject: "kim", ClientID: "shop", SessionID: "s1", Scope: "read write", Roles: []string{"admin"}, ID: "j1",
 	AuthTime: time.Unix(1e9, 0), ACR: "1", AMR: []string{"pwd"}, Epoch: 3, ClientEpoch: 4,
+	Through: []auth.Party{{ClientID: "first", ClientEpoch: 5}},
 }
 
 func signer(t testing.TB, clock func() time.Time, secrets ...[]byte) *assertion.Signer {
@@ -74,7 +75,7 @@ func TestForOneServiceAlone(t *testing.T) {
 	}
 	if c.Subject != kim.Subject || c.ClientID != kim.ClientID || c.SessionID != kim.SessionID || c.Scope != kim.Scope || c.ID != kim.ID ||
 		!slices.Equal(c.Roles, kim.Roles) || !slices.Equal(c.AMR, kim.AMR) || c.ACR != kim.ACR || !c.AuthTime.Equal(kim.AuthTime) ||
-		c.Epoch != kim.Epoch || c.ClientEpoch != kim.ClientEpoch || !slices.Equal(c.Audience, []string{"a"}) || c.ExpiresAt.Sub(c.IssuedAt) != time.Minute {
+		c.Epoch != kim.Epoch || c.ClientEpoch != kim.ClientEpoch || !slices.Equal(c.Through, kim.Through) || !slices.Equal(c.Audience, []string{"a"}) || c.ExpiresAt.Sub(c.IssuedAt) != time.Minute {
 		t.Errorf("the service is told %+v", c)
 	}
 	for name, tc := range map[string]struct {
