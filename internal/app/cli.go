@@ -34,7 +34,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Start Sumun and serve until it is told to stop."`
 	Migrate migrateCommand `cmd:"" help:"Bring the tables of the database up to date."`
 	Config  configCommands `cmd:"" help:"Print or check the configuration."`
-	User    userCommands   `cmd:"" help:"Add, list, disable or enable accounts."`
+	User    userCommands   `cmd:"" help:"Add, list, disable, enable or release accounts."`
 	Client  clientCommands `cmd:"" help:"Add, list or remove programs that ask for tokens, and replace their secrets."`
 	APIKey  apiKeyCommands `cmd:"" name:"apikey" help:"Add, list or revoke API keys, with which programs call services without asking for tokens."`
 	Keys    keysCommands   `cmd:"" help:"Rotate keys, or seal them with a new master key."`
