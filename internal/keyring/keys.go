@@ -102,6 +102,14 @@ func (s *ringState) current(now time.Time) (Key, bool) {
 	return Key{}, false
 }
 
+// nextID is that of the key that is made next.
+func (s *ringState) nextID() uint32 {
+	if n := len(s.keys); n > 0 {
+		return s.keys[n-1].ID + 1
+	}
+	return 1
+}
+
 func (s *ringState) byID(id uint32) (Key, bool) {
 	for _, k := range s.keys {
 		if k.ID == id {
@@ -165,7 +173,7 @@ func (k *Keyring) refresh(ctx context.Context, purpose string, r *ring, known Ke
 
 // ByID returns the key with which something was made. An id that this node does not know is looked up in the database, at
 // most once a second per purpose, and is then ErrUnknownKey. As no key is used before every node can know it, that is
-// certain however often it is asked.
+// certain however often it is asked, but for the first second of a key that has taken the place of withdrawn ones.
 func (k *Keyring) ByID(ctx context.Context, purpose string, id uint32) (Key, error) {
 	r := k.ring(purpose)
 	if key, ok := r.state.Load().byID(id); ok {
@@ -201,11 +209,8 @@ func (k *Keyring) Rotate(ctx context.Context, purpose string) (Key, error) {
 		if err != nil {
 			return Key{}, fmt.Errorf("rotate key for %s: %w", purpose, err)
 		}
-		id := uint32(1)
-		if n := len(s.keys); n > 0 {
-			id = s.keys[n-1].ID + 1
-		}
-		made, err := k.insert(ctx, purpose, id)
+		id := s.nextID()
+		made, err := k.insert(ctx, k.db.Writer(), purpose, id)
 		if err != nil {
 			return Key{}, fmt.Errorf("rotate key for %s: %w", purpose, err)
 		}
@@ -238,14 +243,14 @@ func (k *Keyring) ring(purpose string) *ring {
 
 // addFirst makes the first key, unless another node has. The caller has r locked.
 func (k *Keyring) addFirst(ctx context.Context, purpose string, r *ring) (*ringState, error) {
-	if _, err := k.insert(ctx, purpose, 1); err != nil {
+	if _, err := k.insert(ctx, k.db.Writer(), purpose, 1); err != nil {
 		return nil, err
 	}
 	return k.reload(ctx, purpose, r)
 }
 
 // insert stores a new key and reports whether its id was free.
-func (k *Keyring) insert(ctx context.Context, purpose string, id uint32) (bool, error) {
+func (k *Keyring) insert(ctx context.Context, db sqldb.Queryer, purpose string, id uint32) (bool, error) {
 	secret := make([]byte, keySize)
 	if _, err := rand.Read(secret); err != nil {
 		return false, err
@@ -256,7 +261,7 @@ func (k *Keyring) insert(ctx context.Context, purpose string, id uint32) (bool, 
 	}
 	const insert = `INSERT INTO keyring_keys (purpose, id, sealed, created_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (purpose, id) DO NOTHING`
-	res, err := k.db.Writer().ExecContext(ctx, insert, purpose, int64(id), sealed, sqldb.Micros(k.clock()))
+	res, err := db.ExecContext(ctx, insert, purpose, int64(id), sealed, sqldb.Micros(k.clock()))
 	if err != nil {
 		return false, err
 	}
