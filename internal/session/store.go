@@ -87,6 +87,7 @@ type opening struct {
 	// What begin and admit fill in.
 	now       time.Time
 	idle, end time.Time // when it ends unless used, and at the latest
+	noted     time.Time // the end that aliases outlive
 	person    person
 	session   Session
 	cookie    cookie
