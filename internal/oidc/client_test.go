@@ -241,6 +241,11 @@ func TestNobodyTakesASecretOfBefore(t *testing.T) {
 		next, err := n.RotateSecret(t.Context(), "billing", 0)
 		must(t, err)
 		must(t, other.sessions.Apply(t.Context()))
+		var told int
+		must(t, db.Reader().QueryRowContext(t.Context(), `SELECT COUNT(*) FROM revocations`).Scan(&told))
+		if told != 1 {
+			t.Fatalf("%d entries in the feed", told)
+		}
 		other.NoteEnded(t.Context(), other.sessions)
 		ask(other, leaked).refused(t, 401, "invalid_client")
 		n.claims(t, ask(other, next).token(t).AccessToken)
