@@ -33,18 +33,20 @@ func mayImport() map[string][]string {
 		"auth/authws":   {"auth"},
 		"cmd/sumun":     {"internal/app"},
 
-		"internal/fault":       nil,
-		"internal/httpd":       {"internal/fault", "internal/httpd/http1"},
-		"internal/httpd/http1": {},
-		"internal/sqldb":       {"internal/fault"},
-		"internal/redisdb":     {"internal/fault"},
-		"internal/ratelimit":   {"internal/fault", "internal/redisdb"},
-		"internal/keyring":     {"internal/fault", "internal/sqldb"},
-		"internal/pubsub":      {"internal/fault", "internal/redisdb", "internal/keyring"}, // keyring for Secret only
-		"internal/apikey":      nil,
-		"internal/replay":      {"internal/fault", "internal/sqldb", "internal/redisdb"},
-		"internal/audit":       {"internal/fault", "internal/sqldb"},
-		"internal/mail":        {"internal/fault", "internal/sqldb", "internal/keyring"}, // keyring for Secret only
+		"internal/fault":        nil,
+		"internal/httpd":        {"internal/fault", "internal/httpd/http1"},
+		"internal/httpd/http1":  {"internal/httpd/socket", "internal/httpd/syntax"},
+		"internal/httpd/socket": {},
+		"internal/httpd/syntax": {},
+		"internal/sqldb":        {"internal/fault"},
+		"internal/redisdb":      {"internal/fault"},
+		"internal/ratelimit":    {"internal/fault", "internal/redisdb"},
+		"internal/keyring":      {"internal/fault", "internal/sqldb"},
+		"internal/pubsub":       {"internal/fault", "internal/redisdb", "internal/keyring"}, // keyring for Secret only
+		"internal/apikey":       nil,
+		"internal/replay":       {"internal/fault", "internal/sqldb", "internal/redisdb"},
+		"internal/audit":        {"internal/fault", "internal/sqldb"},
+		"internal/mail":         {"internal/fault", "internal/sqldb", "internal/keyring"}, // keyring for Secret only
 
 		"internal/token":   domain(),
 		"internal/session": domain("internal/token"),
@@ -62,7 +64,7 @@ func mayImport() map[string][]string {
 		"internal/gateway/websession":  {"auth", "internal/fault", "internal/httpd", "internal/redisdb", "internal/gateway/stage"},
 		"internal/gateway/stage":       domain(),
 		"internal/gateway/waf":         {"internal/fault", "internal/gateway/stage"},
-		"internal/gateway/upstream":    {"internal/fault"},
+		"internal/gateway/upstream":    {"internal/fault", "internal/httpd/socket", "internal/httpd/syntax"},
 		"internal/identity":            domain("internal/session", "internal/token", "internal/web", "internal/identity/password"),
 		"internal/identity/password":   {"internal/fault", "internal/keyring"},
 		"internal/federation":          domain("internal/identity", "internal/web"),

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,19 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	found    sync.Map // a *series for each labels, which are few
+}
+
+// labels are what a request is counted under.
+type labels struct {
+	route, method string
+	status        int
+}
+
+// series are the counts for labels, looked up once.
+type series struct {
+	requests prometheus.Counter
+	duration prometheus.Observer
 }
 
 // newMetrics registers the metrics with r, or shares those that another chain has registered there.
@@ -65,8 +79,18 @@ func (m *metrics) end(route, method string, status int, took time.Duration) {
 		return
 	}
 	m.inFlight.Dec()
-	m.requests.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
+	one := m.of(labels{route, method, status})
+	one.requests.Inc()
+	one.duration.Observe(took.Seconds())
+}
+
+func (m *metrics) of(l labels) *series {
+	if one, ok := m.found.Load(l); ok {
+		return one.(*series)
+	}
+	one := &series{m.requests.WithLabelValues(l.route, l.method, strconv.Itoa(l.status)), m.duration.WithLabelValues(l.route, l.method)}
+	m.found.Store(l, one)
+	return one
 }
 
 // routeLabel turns a pattern of http.ServeMux into a label: "GET /v1/users/{id}" becomes "/v1/users/{id}".

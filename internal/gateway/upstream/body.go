@@ -3,6 +3,8 @@ package upstream
 import (
 	"io"
 	"net/http"
+
+	"github.com/sumunio/sumun/internal/httpd/syntax"
 )
 
 const (
@@ -126,7 +128,7 @@ func chunkSize(line []byte) (n int64, err error) {
 			d = c - 'a' + 10
 		case c >= 'A' && c <= 'F':
 			d = c - 'A' + 10
-		case digits > 0 && (c == ';' || c == ' ' || c == '\t') && validText(string(line)):
+		case digits > 0 && (c == ';' || c == ' ' || c == '\t') && syntax.Text(string(line)):
 			return n, validExtension(line[digits:])
 		default:
 			return 0, malformed("chunk size that is no number")
@@ -144,7 +146,7 @@ func chunkSize(line []byte) (n int64, err error) {
 
 // validExtension refuses what follows a chunk's size and is no extension.
 func validExtension(rest []byte) error {
-	if text := trim(string(rest)); text != "" && text[0] != ';' {
+	if text := syntax.Trim(string(rest)); text != "" && text[0] != ';' {
 		return malformed("chunk size that is no number")
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/sumunio/sumun/internal/httpd/syntax"
 )
 
 // Protocol is what an upstream speaks.
@@ -175,7 +177,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	wrong(validName(c.Name), "name: %q is no name; use letters, digits and dashes", c.Name)
+	wrong(syntax.Token(c.Name), "name: %q is no name; use letters, digits and dashes", c.Name)
 	wrong(c.Protocol == ProtocolHTTP1 || c.Protocol == ProtocolHTTP2, "protocol: %q is not known; use http1 or http2", c.Protocol)
 	wrong(slices.Contains([]Balance{BalanceRoundRobin, BalanceLeastConnections, BalanceHash}, c.Balance),
 		"balance: %q is not known; use round_robin, least_connections or hash", c.Balance)
@@ -253,7 +255,7 @@ func (b Breaker) validate() error {
 
 func (h Health) validate() error {
 	var errs []error
-	if a := h.Active; a.Path != "" && (a.Path[0] != '/' || !validTarget(a.Path)) {
+	if a := h.Active; a.Path != "" && (a.Path[0] != '/' || !syntax.Visible(a.Path)) {
 		errs = append(errs, fmt.Errorf("health.active.path: %q is no path; write it like /healthz", a.Path))
 	}
 	if a := h.Active; a.Path != "" && (a.Interval < 10*time.Millisecond || a.Timeout <= 0 || a.Healthy < 1 || a.Unhealthy < 1) {

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sumunio/sumun/internal/httpd/syntax"
 )
 
 // malformed is an answer that is not HTTP/1.1, in words for the log.
@@ -109,7 +111,7 @@ func (h *head) dropNamed() {
 // parseStatus parses the first line. old says that it is HTTP/1.0.
 func (h *head) parseStatus(line string) (old bool, err error) {
 	if len(line) < len("HTTP/1.1 200") || line[:7] != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' ||
-		len(line) > 12 && line[12] != ' ' || !validText(line) {
+		len(line) > 12 && line[12] != ' ' || !syntax.Text(line) {
 		return false, malformed("status line that cannot be read")
 	}
 	for _, c := range []byte(line[9:12]) {
@@ -137,11 +139,11 @@ func parseFields(lines string, fields []field) ([]field, error) {
 		line := lines[:end]
 		lines = lines[end+2:]
 		colon := strings.IndexByte(line, ':')
-		if colon <= 0 || !validName(line[:colon]) {
+		if colon <= 0 || !syntax.Token(line[:colon]) {
 			return nil, malformed("header line that cannot be read")
 		}
-		value := trim(line[colon+1:])
-		if !validText(value) {
+		value := syntax.Trim(line[colon+1:])
+		if !syntax.Text(value) {
 			return nil, malformed("control character in a header")
 		}
 		fields = append(fields, field{name: http.CanonicalHeaderKey(line[:colon]), value: value})
@@ -254,39 +256,9 @@ func acceptsTrailers(h http.Header) bool {
 func tokens(list string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for part := range strings.SplitSeq(list, ",") {
-			if part = trim(part); part != "" && !yield(part) {
+			if part = syntax.Trim(part); part != "" && !yield(part) {
 				return
 			}
 		}
 	}
-}
-
-func trim(s string) string { return strings.Trim(s, " \t") }
-
-// nameBytes are the characters of a token (RFC 9110, section 5.6.2).
-var nameBytes = func() (table [256]bool) {
-	for c := range table {
-		table[c] = c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' ||
-			strings.IndexByte("!#$%&'*+-.^_`|~", byte(c)) >= 0
-	}
-	return table
-}()
-
-func validName(s string) bool {
-	for i := range len(s) {
-		if !nameBytes[s[i]] {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// validText reports whether s has no control characters but tabs (RFC 9110, section 5.5).
-func validText(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }

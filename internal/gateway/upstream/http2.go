@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sumunio/sumun/internal/httpd/syntax"
 )
 
 // newHTTP2 returns net/http's transport for one endpoint. HTTP/2 is left to it: it is not what most requests take, and has more
@@ -148,7 +150,7 @@ func (s *stream) request() (*http.Request, error) {
 	delete(header, "Expect")
 	for name, values := range header {
 		for _, value := range values {
-			if !validName(name) || !validText(value) {
+			if !syntax.Token(name) || !syntax.Text(value) {
 				return nil, ErrRequest.With("A header of the request cannot be passed on.")
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+
+	"github.com/sumunio/sumun/internal/httpd/syntax"
 )
 
 // spliceFrom is the length from which a body is left to the kernel, which moves it from socket to socket where it can.
@@ -175,7 +177,7 @@ func announceTrailer(h http.Header, fields []field) {
 			continue
 		}
 		for name := range tokens(fields[i].value) {
-			if name = http.CanonicalHeaderKey(name); validName(name) && !forbiddenTrailer(name) {
+			if name = http.CanonicalHeaderKey(name); syntax.Token(name) && !forbiddenTrailer(name) {
 				h["Trailer"] = append(h["Trailer"], name)
 			}
 		}

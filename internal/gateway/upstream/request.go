@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sumunio/sumun/internal/httpd/syntax"
 )
 
 const (
@@ -77,26 +79,16 @@ func expectsContinue(r *http.Request) bool {
 // checkRequest refuses what cannot be written, or would end its line.
 func checkRequest(r *http.Request, target, host string) error {
 	switch {
-	case r.Method == http.MethodConnect || !validName(r.Method):
+	case r.Method == http.MethodConnect || !syntax.Token(r.Method):
 		return ErrRequest.With("This method cannot be passed on.")
-	case !validTarget(target):
+	case !syntax.Visible(target):
 		return ErrRequest.With("This path cannot be passed on.")
-	case host == "" || !validTarget(host):
+	case host == "" || !syntax.Visible(host):
 		return ErrRequest.With("This host cannot be passed on.")
 	case len(r.Header["Expect"]) > 0 && !expectsContinue(r):
 		return ErrRequest.With("This expectation cannot be met.")
 	}
 	return nil
-}
-
-// validTarget reports whether s is made of visible ASCII characters.
-func validTarget(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] >= 0x7f {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // appendHead appends the first part of a request: its line and its header, without what belongs to the client's connection. It
@@ -113,11 +105,11 @@ func appendHead(b []byte, c *call, upgrade string) ([]byte, error) {
 		if skipped(name) || len(connection) > 0 && !endToEnd(name) && names(connection, name) {
 			continue
 		}
-		if !validName(name) {
+		if !syntax.Token(name) {
 			return nil, ErrRequest.With("A header of the request cannot be passed on.")
 		}
 		for _, value := range values {
-			if !validText(value) {
+			if !syntax.Text(value) {
 				return nil, ErrRequest.With("A header of the request cannot be passed on.")
 			}
 			b = append(b, name...)
@@ -271,7 +263,7 @@ func (c *call) endBody(to *conn, l limit) error {
 	b := []byte("0\r\n")
 	for name, values := range c.r.Trailer {
 		for _, value := range values {
-			if c.mayTrail(name) && validText(value) {
+			if c.mayTrail(name) && syntax.Text(value) {
 				b = fmt.Appendf(b, "%s: %s\r\n", name, value)
 			}
 		}
@@ -282,7 +274,7 @@ func (c *call) endBody(to *conn, l limit) error {
 
 // mayTrail reports whether a field may follow the body.
 func (c *call) mayTrail(name string) bool {
-	return validName(name) && !forbiddenTrailer(name) && (c.o.Strips == nil || !c.o.Strips(name))
+	return syntax.Token(name) && !forbiddenTrailer(name) && (c.o.Strips == nil || !c.o.Strips(name))
 }
 
 // copyTrailer copies the fields that may follow the body.

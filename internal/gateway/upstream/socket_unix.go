@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	sockets "github.com/sumunio/sumun/internal/httpd/socket"
 )
 
 // socket does an exchange's first steps with system calls of its own: look whether anything has arrived that nobody asked for, write
@@ -22,6 +24,7 @@ type socket struct {
 	arrived bool
 	sent    int
 	err     error
+	one     [1]byte
 }
 
 // newSocket returns nil where there is no socket.
@@ -43,9 +46,8 @@ func newSocket(of net.Conn, into *conn) *socket {
 func (s *socket) fresh() bool { return s.raw.Read(s.look) == nil && !s.arrived }
 
 func (s *socket) lookOnce(fd uintptr) bool {
-	var one [1]byte
-	_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	s.arrived = err != syscall.EAGAIN && err != syscall.EWOULDBLOCK && err != syscall.EINTR
+	_, err := sockets.Peek(fd, s.one[:])
+	s.arrived = err != syscall.EAGAIN
 	return true
 }
 
@@ -70,27 +72,23 @@ func (s *socket) take(fd uintptr) (done bool) {
 			s.err = errNotFresh
 			return true
 		}
-		n, err := syscall.Write(int(fd), s.out)
-		if s.sent = max(n, 0); err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
+		n, err := sockets.Write(fd, s.out)
+		if s.sent = n; err != nil && err != syscall.EAGAIN {
 			s.err = err
 		}
 		return s.err != nil || s.sent < len(s.out)
 	}
 	c := s.into
-	for {
-		n, err := syscall.Read(int(fd), c.buf[c.end:])
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			return false
-		case err != nil:
-			s.err = err
-		case n == 0:
-			s.err = io.EOF
-		default:
-			c.end += n
-		}
-		return true
+	n, err := sockets.Read(fd, c.buf[c.end:])
+	switch {
+	case err == syscall.EAGAIN:
+		return false
+	case err != nil:
+		s.err = err
+	case n == 0:
+		s.err = io.EOF
+	default:
+		c.end += n
 	}
+	return true
 }

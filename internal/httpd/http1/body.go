@@ -71,9 +71,16 @@ func (b *body) done() bool {
 func (b *body) skip() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.left == 0 {
+		return true
+	}
 	if b.left > maxSkip {
 		return false
 	}
+	return b.drain()
+}
+
+func (b *body) drain() bool {
 	var scratch [4 << 10]byte
 	for b.left > 0 {
 		if _, err := b.read(scratch[:]); err != nil && b.left > 0 {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sumunio/sumun/internal/httpd/socket"
 )
 
 const (
@@ -32,6 +34,7 @@ const (
 type conn struct {
 	server *Server
 	tcp    *net.TCPConn
+	socket *socket.Conn // of tcp
 	ctx    context.Context
 	remote string
 	state  atomic.Int32
@@ -43,7 +46,7 @@ type conn struct {
 }
 
 func newConn(s *Server, tcp *net.TCPConn) *conn {
-	c := &conn{server: s, tcp: tcp, remote: tcp.RemoteAddr().String(), in: make([]byte, inSize)}
+	c := &conn{server: s, tcp: tcp, socket: socket.New(tcp), remote: tcp.RemoteAddr().String(), in: make([]byte, inSize)}
 	c.ctx = context.WithValue(s.base, http.LocalAddrContextKey, tcp.LocalAddr())
 	c.watch.init(c)
 	return c
@@ -134,7 +137,7 @@ func (c *conn) makeRoom() {
 
 // fill reads once, behind what is there.
 func (c *conn) fill() error {
-	n, err := c.tcp.Read(c.in[c.end:])
+	n, err := c.socket.Read(c.in[c.end:])
 	c.end += n
 	if n > 0 {
 		return nil
@@ -149,7 +152,7 @@ func (c *conn) read(p []byte) (int, error) {
 		c.start += n
 		return n, nil
 	}
-	return c.tcp.Read(p)
+	return c.socket.Read(p)
 }
 
 // unread puts back a byte that came behind what is there. Its room is that of the head that has been used.

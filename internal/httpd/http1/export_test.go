@@ -8,9 +8,6 @@ import (
 // Parse is what decides which requests are plain.
 var Parse = parse
 
-// IsText is what decides which values are.
-var IsText = isText
-
 // AwaitEarly waits until the watch has seen that the next request has come, while the one of w is being served.
 func AwaitEarly(w http.ResponseWriter) {
 	watch := &w.(*response).conn.watch

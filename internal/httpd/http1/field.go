@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/sumunio/sumun/internal/httpd/syntax"
 )
 
 func appendStatus(b []byte, status int) []byte {
@@ -26,15 +28,15 @@ var spaces = strings.NewReplacer("\r", " ", "\n", " ")
 
 // appendValues appends a field for each of its values. Nothing that a handler sets can end a line.
 func appendValues(b []byte, name string, values []string) []byte {
-	if !isToken(name) {
+	if !syntax.Token(name) {
 		return b
 	}
 	for _, value := range values {
-		if !isText(value) {
+		if !syntax.Text(value) {
 			value = spaces.Replace(value)
 		}
 		b = append(append(b, name...), ": "...)
-		b = append(append(b, strings.Trim(value, " \t")...), "\r\n"...)
+		b = append(append(b, syntax.Trim(value)...), "\r\n"...)
 	}
 	return b
 }
@@ -48,7 +50,7 @@ func appendSize(b []byte, n int) []byte {
 func hasToken(values []string, token string) bool {
 	for _, value := range values {
 		for word := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.Trim(word, " \t"), token) {
+			if strings.EqualFold(syntax.Trim(word), token) {
 				return true
 			}
 		}

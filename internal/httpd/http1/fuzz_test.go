@@ -49,18 +49,6 @@ func FuzzPlainRequestsReadAlike(f *testing.F) {
 	})
 }
 
-// Were a byte overlooked that ends a line, a handler could write an answer into another one.
-func FuzzText(f *testing.F) {
-	f.Add("plain text\tand \xff more than eight bytes")
-	f.Add("0123456\r\n89abcde\x7f")
-	f.Fuzz(func(t *testing.T, s string) {
-		want := !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
-		if got := http1.IsText(s); got != want {
-			t.Errorf("%q: %v", s, got)
-		}
-	})
-}
-
 // Were a stream of requests cut at other places than net/http cuts it, the rest of one person's request would be taken for another's.
 func FuzzStreamsAreServedAlike(f *testing.F) {
 	for _, text := range []string{

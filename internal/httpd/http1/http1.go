@@ -7,7 +7,7 @@
 // is odd, malformed or hostile is refused by a parser that the world has tested, and this package has nothing to interpret.
 //
 // It promises that handlers cannot tell the difference, but for four: Hijack is not supported, as nobody may upgrade a plain request; a
-// client that leaves is noticed a tenth of a second after its request began, or later; a deadline that passes ends the read, and not the
+// client that leaves is noticed a tenth of a second after its request began, or two, or later; a deadline that passes ends the read, and not the
 // context; and http.MaxBytesReader leaves it to the size of what is left of a body whether the connection closes. A response that is over
 // refuses everything.
 package http1

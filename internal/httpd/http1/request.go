@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/sumunio/sumun/internal/httpd/syntax"
 )
 
 // moreFields is room for what handlers add to the header of a request, or of an answer: a gateway does.
@@ -16,7 +18,7 @@ func parse(r *http.Request, head string) (plain bool) {
 	line, fields, _ := strings.Cut(head, "\r\n")
 	method, rest, _ := strings.Cut(line, " ")
 	target, version, _ := strings.Cut(rest, " ")
-	if version != "HTTP/1.1" || !isToken(method) || method == http.MethodConnect || !strings.HasPrefix(target, "/") || !isVisible(target) {
+	if version != "HTTP/1.1" || !syntax.Token(method) || method == http.MethodConnect || !strings.HasPrefix(target, "/") || !syntax.Visible(target) {
 		return false
 	}
 	u, err := url.ParseRequestURI(target)
@@ -31,7 +33,7 @@ func parse(r *http.Request, head string) (plain bool) {
 	for i := range values {
 		line, fields, _ = strings.Cut(fields, "\r\n")
 		name, value, ok := strings.Cut(line, ":")
-		if value = strings.Trim(value, " \t"); !ok || !isToken(name) || !isText(value) {
+		if value = syntax.Trim(value); !ok || !syntax.Token(name) || !syntax.Text(value) {
 			return false
 		}
 		name = http.CanonicalHeaderKey(name)
@@ -76,59 +78,6 @@ func plainField(r *http.Request, name, value string) bool {
 		return strings.EqualFold(value, "keep-alive")
 	case "Transfer-Encoding", "Upgrade", "Expect", "Trailer", "Http2-Settings":
 		return false
-	}
-	return true
-}
-
-// isToken reports whether s is a token (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !tokens[s[i]] {
-			return false
-		}
-	}
-	return s != ""
-}
-
-var tokens = func() (t [256]bool) {
-	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-		t[c] = true
-	}
-	return t
-}()
-
-// isVisible reports whether s is made of visible ASCII characters.
-func isVisible(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] >= 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
-// isText reports whether s can be the value of a field (RFC 9110, section 5.5). Tokens and cookies are long: eight bytes are looked at
-// at once, and one by one only where there is something odd among them.
-func isText(s string) bool {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	i := 0
-	for ; i+8 <= len(s); i += 8 {
-		b := s[i : i+8]
-		v := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
-			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
-		del := v ^ ones*0x7f
-		if ((v-ones*' ')&^v|(del-ones)&^del)&tops != 0 && !isShortText(b) {
-			return false
-		}
-	}
-	return isShortText(s[i:])
-}
-
-func isShortText(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' && s[i] != '\t' || s[i] == 0x7f {
-			return false
-		}
 	}
 	return true
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/sumunio/sumun/internal/httpd/syntax"
 )
 
 const (
@@ -89,7 +91,7 @@ func (w *response) frame() {
 	w.close = w.close || w.closing
 	for _, value := range w.header["Trailer"] {
 		for name := range strings.SplitSeq(value, ",") {
-			if name = http.CanonicalHeaderKey(strings.Trim(name, " \t")); isToken(name) && httpguts.ValidTrailerHeader(name) {
+			if name = http.CanonicalHeaderKey(syntax.Trim(name)); syntax.Token(name) && httpguts.ValidTrailerHeader(name) {
 				w.trailers = append(w.trailers, name)
 			}
 		}
@@ -323,9 +325,9 @@ func (w *response) send(p []byte) error {
 	if w.err == nil && len(w.out)+len(p) > 0 {
 		switch {
 		case len(p) == 0:
-			_, w.err = w.conn.tcp.Write(w.out)
+			_, w.err = w.conn.socket.Write(w.out)
 		case len(w.out) == 0:
-			_, w.err = w.conn.tcp.Write(p)
+			_, w.err = w.conn.socket.Write(p)
 		default:
 			_, w.err = (&net.Buffers{w.out, p}).WriteTo(w.conn.tcp)
 		}

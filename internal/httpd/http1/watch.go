@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// watchAfter is how long a request is served before somebody looks whether its client is there still: most are over by then.
+// watchAfter is how often somebody looks what is being served. Who is found twice is watched: most requests are over by then, and cost no
+// timer of their own.
 const watchAfter = 100 * time.Millisecond
 
 // watch ends the context of a request whose client has gone, by reading from the connection what nobody else reads while a request is
@@ -19,6 +20,8 @@ type watch struct {
 	mu      sync.Mutex
 	ended   sync.Cond
 	serving *response // nil when no request is being served
+	seen    *response // what was being served at the last look
+	armed   bool      // there will be another look
 	reading bool
 	next    [1]byte // the first byte of a request that came early
 	came    bool
@@ -33,13 +36,19 @@ func (w *watch) init(c *conn) {
 // begin is called before the handler, end behind it.
 func (w *watch) begin(x *response) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.serving = x
-	w.mu.Unlock()
+	if !w.armed {
+		w.arm()
+	}
+}
+
+func (w *watch) arm() {
+	w.armed = true
 	w.timer.Reset(watchAfter)
 }
 
 func (w *watch) end() {
-	w.timer.Stop()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.serving = nil
@@ -60,11 +69,14 @@ func (w *watch) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	x := w.serving
+	w.armed = false
 	switch {
 	case x == nil || w.reading || w.came:
+		w.seen = nil
 		return
-	case !x.body.done(): // somebody else may be reading
-		w.timer.Reset(watchAfter)
+	case x != w.seen || !x.body.done(): // it has just begun, or somebody else may be reading
+		w.seen = x
+		w.arm()
 		return
 	}
 	w.reading = true

@@ -1,0 +1,34 @@
+//go:build unix && !linux
+
+package socket
+
+import "syscall"
+
+// Elsewhere the system calls themselves are a library's, which the runtime has to know of.
+const direct = false
+
+// Read is the same as on Linux.
+func Read(fd uintptr, p []byte) (n int, err error) {
+	return again(func() (int, error) { return syscall.Read(int(fd), p) })
+}
+
+// Write is the same as on Linux.
+func Write(fd uintptr, p []byte) (n int, err error) {
+	return again(func() (int, error) { return syscall.Write(int(fd), p) })
+}
+
+// Peek is the same as on Linux.
+func Peek(fd uintptr, p []byte) (int, error) {
+	return again(func() (int, error) {
+		n, _, err := syscall.Recvfrom(int(fd), p, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		return n, err
+	})
+}
+
+func again(try func() (int, error)) (int, error) {
+	for {
+		if n, err := try(); err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
