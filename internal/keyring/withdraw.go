@@ -50,7 +50,7 @@ func (k *Keyring) replace(ctx context.Context, purpose string, s *ringState, tol
 		old[i] = key.Key
 	}
 	err = k.db.Write(ctx, func(tx sqldb.Tx) (err error) {
-		if made, err = k.insert(ctx, tx, purpose, id); err != nil || !made {
+		if err = k.insertTx(ctx, tx, purpose, id); err != nil {
 			return err
 		}
 		if _, err = tx.ExecContext(ctx, remove, purpose, int64(id)); err != nil || told == nil {
@@ -58,7 +58,10 @@ func (k *Keyring) replace(ctx context.Context, purpose string, s *ringState, tol
 		}
 		return told(ctx, tx, old)
 	})
-	return made && err == nil, err
+	if errors.Is(err, errOvertaken) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Reload makes this node know the keys of every purpose that it uses as they are in the database now: it forgets those that were
