@@ -185,6 +185,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 	return &unit{
 		verifier:    verifier,
 		entryProofs: entryProofs,
+		revocations: s.sessions.Follow,
 		keys:        ownKeys{s.clients},
 		pages:       s.pages,
 		crossOrigin: append(oidc.CrossOrigin(), federation.CrossOrigin()...),

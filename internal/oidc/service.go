@@ -102,8 +102,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 }
 
 const (
-	// knownFor is how long a client is not looked up again, unless this node changes one or the feed tells that privileges were withdrawn from
-	// one. What a client did in that time after it was disabled elsewhere comes to nothing: its tokens carry the old epoch, and are refused.
+	// knownFor is how long a client is not looked up again, unless this node changes one or the feed tells that one was changed. What a client
+	// did in that time after it was disabled elsewhere comes to nothing: its tokens carry the old epoch, and are refused.
 	knownFor = time.Second
 
 	sweepEvery = 10 * time.Minute
@@ -184,7 +184,11 @@ func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Dura
 	secret, hash := newSecret()
 	now := s.deps.Clock()
 	err = s.change(ctx, id, "client.secret_rotated", func(tx sqldb.Tx) error {
-		return changed(ctx, tx, rotateSecret, hash, sqldb.Micros(now.Add(min(overlap, maxOverlap))), sqldb.Micros(now), id)
+		err := changed(ctx, tx, rotateSecret, hash, sqldb.Micros(now.Add(min(overlap, maxOverlap))), sqldb.Micros(now), id)
+		if err != nil {
+			return err
+		}
+		return s.announce(ctx, tx, id)
 	})
 	if errors.Is(err, ErrClientUnknown) {
 		if _, found := s.store.find(ctx, id); found == nil {
@@ -245,6 +249,15 @@ func (s *Service) withdraw(ctx context.Context, tx sqldb.Tx, statement, id strin
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return ErrClientUnknown
 	}
+	if err != nil {
+		return err
+	}
+	return s.deps.Sessions.RevokeTx(ctx, tx, session.OfClient(id, epoch))
+}
+
+// announce has every node look a client up again. It says in the feed that the epoch is what it is, which revokes nothing.
+func (s *Service) announce(ctx context.Context, tx sqldb.Tx, id string) error {
+	epoch, err := sqldb.One(ctx, tx, scanInt64, epochOf, id)
 	if err != nil {
 		return err
 	}

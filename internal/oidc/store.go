@@ -39,6 +39,7 @@ const (
 	// Whoever withdraws privileges raises the epoch.
 	disableClient = `UPDATE oauth_clients SET disabled_at = $1, updated_at = $1, epoch = epoch + 1
 		WHERE id = $2 AND removed_at = 0 AND disabled_at = 0 RETURNING epoch`
+	epochOf      = `SELECT epoch FROM oauth_clients WHERE id = $1`
 	enableClient = `UPDATE oauth_clients SET disabled_at = 0, updated_at = $1 WHERE id = $2 AND removed_at = 0`
 	removeClient = `UPDATE oauth_clients SET removed_at = $1, updated_at = $1, epoch = epoch + 1, secret_hash = NULL,
 			previous_hash = NULL, registration_hash = NULL, registration = '', metadata = '{}'

@@ -79,6 +79,9 @@ func (g *Granting) Commit(ctx context.Context) (Tokens, error) {
 	if err := g.finish(ctx); err != nil {
 		return Tokens{}, fmt.Errorf("start grant: %w", err)
 	}
+	if err := g.service.keepAliases(ctx, g.opening); err != nil {
+		return Tokens{}, fmt.Errorf("start grant: %w", err)
+	}
 	tokens, err := g.service.firstTokens(ctx, g.opening)
 	if err != nil {
 		return Tokens{}, fmt.Errorf("start grant: %w", err)

@@ -165,6 +165,36 @@ func TestSignedOnce(t *testing.T) {
 	}
 }
 
+// A key that leaked must sign nothing any more, not even for who was told something with it a moment ago, and no longer be published.
+func TestReplacedKey(t *testing.T) {
+	t.Parallel()
+	s := signer(t, time.Now, secret)
+	a := s.For("a")
+	before, err := a.Authorization(kim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := []byte("another secret that they all share")
+	if err := s.Replace([][]byte{other}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := a.Authorization(kim)
+	if err != nil || after[0] == before[0] {
+		t.Errorf("what the old key has signed is told again, %v", err)
+	}
+	published := httptest.NewRecorder()
+	s.ServeHTTP(published, httptest.NewRequest("GET", "/", nil))
+	for of, want := range map[string]bool{string(secret): false, string(other): true} {
+		id, err := assertion.KeyID([]byte(of))
+		if err != nil || strings.Contains(published.Body.String(), id) != want {
+			t.Errorf("%s is published: %v, %v", of, !want, err)
+		}
+	}
+	if err := s.Replace(nil); err == nil {
+		t.Error("without a secret")
+	}
+}
+
 // Weak secrets and addresses that nobody can fetch keys from are found before anything is served.
 func TestValidate(t *testing.T) {
 	t.Parallel()
