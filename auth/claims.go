@@ -38,9 +38,18 @@ type Claims struct {
 	Epoch int64
 	// ClientEpoch is the same for the client. Zero unless the client's privileges were ever withdrawn.
 	ClientEpoch int64
+	// Through are the clients that had what this token was exchanged for (RFC 8693), each with its epoch then: the token dies when
+	// the privileges of any of them are withdrawn.
+	Through []Party
 
 	// Confirmation is what whoever presents the token must prove to have.
 	Confirmation Confirmation
+}
+
+// Party is a client that has had a part in a token.
+type Party struct {
+	ClientID    string `json:"client_id"`
+	ClientEpoch int64  `json:"client_epoch,omitempty"`
 }
 
 // HasScope reports whether scope is one of those that the token was given.
@@ -137,6 +146,8 @@ func (p *payload) member(name string, value json.RawMessage) error {
 		return json.Unmarshal(value, &c.Epoch)
 	case "client_epoch":
 		return json.Unmarshal(value, &c.ClientEpoch)
+	case "exchanged_through":
+		return json.Unmarshal(value, &c.Through)
 	case "cnf":
 		p.confirmed = string(value) != "null"
 		return json.Unmarshal(value, &c.Confirmation)

@@ -44,11 +44,17 @@ func GrantID(sessionID, clientID string) string { return sessionID + " " + clien
 
 // revocable is everything by which one token could be revoked, hashed once.
 type revocable struct {
-	named [6]struct {
-		id    [32]byte
-		epoch int64 // an entry of a higher one kills the token; -1 for final kinds, whose entries have 0
-	}
-	n int
+	named [ownNames]revocableName
+	n     int
+	more  []revocableName // of clients that it came through
+}
+
+// ownNames is how many names a token has by itself.
+const ownNames = 6
+
+type revocableName struct {
+	id    [32]byte
+	epoch int64 // an entry of a higher one kills the token; -1 for final kinds, whose entries have 0
 }
 
 func newRevocable(c *Claims) (r revocable) {
@@ -67,6 +73,9 @@ func newRevocable(c *Claims) (r revocable) {
 	}
 	r.add(RevokeClient, c.ClientID, c.ClientEpoch)
 	r.add(RevokeKey, c.KeyID, -1)
+	for _, party := range c.Through {
+		r.more = append(r.more, revocableName{RevocationHash(RevokeClient, party.ClientID), party.ClientEpoch})
+	}
 	return r
 }
 
@@ -147,15 +156,25 @@ func (s *RevocationSet) has(r *revocable, now time.Time) bool {
 		return false
 	}
 	for i := range r.named[:r.n] {
-		name := &r.named[i]
-		if value, there := s.entries.Load(name.id); there {
-			entry := value.(revoked)
-			if name.epoch < entry.epoch && now.UnixMicro() < entry.until {
-				return true
-			}
+		if s.hasName(&r.named[i], now) {
+			return true
+		}
+	}
+	for i := range r.more {
+		if s.hasName(&r.more[i], now) {
+			return true
 		}
 	}
 	return false
+}
+
+func (s *RevocationSet) hasName(name *revocableName, now time.Time) bool {
+	value, there := s.entries.Load(name.id)
+	if !there {
+		return false
+	}
+	entry := value.(revoked)
+	return name.epoch < entry.epoch && now.UnixMicro() < entry.until
 }
 
 // Len returns the number of entries, including those whose time ended within the last minute.

@@ -38,27 +38,32 @@ func TestRevokedIsExact(t *testing.T) {
 	t.Parallel()
 	bearer := &auth.Claims{
 		Subject: "alice", ClientID: "app", SessionID: "s1", ID: "t1", KeyID: "k1", Epoch: 3, ClientEpoch: 2,
+		Through: []auth.Party{{ClientID: "shop", ClientEpoch: 1}, {ClientID: "orders"}},
 	}
 	until := now.Add(time.Hour)
 	for name, row := range map[string]struct {
 		entry auth.Revocation
 		want  bool
 	}{
-		"session":              {revocation(auth.RevokeSession, "s1", 0, until), true},
-		"other session":        {revocation(auth.RevokeSession, "s2", 0, until), false},
-		"grant":                {revocation(auth.RevokeGrant, auth.GrantID("s1", "app"), 0, until), true},
-		"grant of other app":   {revocation(auth.RevokeGrant, auth.GrantID("s1", "other"), 0, until), false},
-		"token":                {revocation(auth.RevokeToken, "t1", 0, until), true},
-		"other token":          {revocation(auth.RevokeToken, "t2", 0, until), false},
-		"key":                  {revocation(auth.RevokeKey, "k1", 0, until), true},
-		"older epoch":          {revocation(auth.RevokeSubject, "alice", 4, until), true},
-		"same epoch":           {revocation(auth.RevokeSubject, "alice", 3, until), false},
-		"other subject":        {revocation(auth.RevokeSubject, "bob", 4, until), false},
-		"older client epoch":   {revocation(auth.RevokeClient, "app", 3, until), true},
-		"same client epoch":    {revocation(auth.RevokeClient, "app", 2, until), false},
-		"same id, other kind":  {revocation(auth.RevokeToken, "s1", 0, until), false},
-		"over already":         {revocation(auth.RevokeSession, "s1", 0, now), false},
-		"kind of a later time": {revocation("device", "s1", 0, until), false},
+		"session":                        {revocation(auth.RevokeSession, "s1", 0, until), true},
+		"other session":                  {revocation(auth.RevokeSession, "s2", 0, until), false},
+		"grant":                          {revocation(auth.RevokeGrant, auth.GrantID("s1", "app"), 0, until), true},
+		"grant of other app":             {revocation(auth.RevokeGrant, auth.GrantID("s1", "other"), 0, until), false},
+		"token":                          {revocation(auth.RevokeToken, "t1", 0, until), true},
+		"other token":                    {revocation(auth.RevokeToken, "t2", 0, until), false},
+		"key":                            {revocation(auth.RevokeKey, "k1", 0, until), true},
+		"older epoch":                    {revocation(auth.RevokeSubject, "alice", 4, until), true},
+		"same epoch":                     {revocation(auth.RevokeSubject, "alice", 3, until), false},
+		"other subject":                  {revocation(auth.RevokeSubject, "bob", 4, until), false},
+		"older client epoch":             {revocation(auth.RevokeClient, "app", 3, until), true},
+		"same client epoch":              {revocation(auth.RevokeClient, "app", 2, until), false},
+		"client that it came through":    {revocation(auth.RevokeClient, "shop", 2, until), true},
+		"another that it came through":   {revocation(auth.RevokeClient, "orders", 1, until), true},
+		"before it came through":         {revocation(auth.RevokeClient, "shop", 1, until), false},
+		"no client that it came through": {revocation(auth.RevokeClient, "other", 9, until), false},
+		"same id, other kind":            {revocation(auth.RevokeToken, "s1", 0, until), false},
+		"over already":                   {revocation(auth.RevokeSession, "s1", 0, now), false},
+		"kind of a later time":           {revocation("device", "s1", 0, until), false},
 	} {
 		set := auth.NewRevocationSet(func() time.Time { return now })
 		if set.Revoked(bearer) {

@@ -15,10 +15,16 @@ import (
 func (s *RevocationSet) Watch(c *Claims, f func()) (stop func() bool) {
 	w := &watch{set: s, claims: c, call: f}
 	who := newRevocable(c)
-	w.n = who.n
-	for i := range w.n {
-		w.nodes[i].key = watchKey(who.named[i].id)
-		w.nodes[i].watch = w
+	if w.nodes = w.own[:]; len(who.more) > 0 {
+		w.nodes = make([]watchNode, who.n+len(who.more))
+	}
+	w.nodes = w.nodes[:who.n+len(who.more)]
+	for i := range w.nodes {
+		name := &who.named[min(i, ownNames-1)]
+		if i >= who.n {
+			name = &who.more[i-who.n]
+		}
+		w.nodes[i].key, w.nodes[i].watch = watchKey(name.id), w
 	}
 	s.watchers.add(w)
 	if s.has(&who, s.clock()) && s.watchers.remove(w) { // it may have come before the watch
@@ -32,8 +38,8 @@ type watch struct {
 	set     *RevocationSet
 	claims  *Claims
 	call    func()
-	nodes   [6]watchNode
-	n       int
+	nodes   []watchNode
+	own     [ownNames]watchNode // where nodes are, unless they are more
 	waiting bool
 }
 
@@ -59,7 +65,7 @@ func (ws *watchers) add(w *watch) {
 		ws.heads = make(map[uint64]*watchNode)
 	}
 	w.waiting = true
-	for i := range w.n {
+	for i := range w.nodes {
 		n := &w.nodes[i]
 		if n.next = ws.heads[n.key]; n.next != nil {
 			n.next.prev = n
@@ -76,7 +82,7 @@ func (ws *watchers) remove(w *watch) bool {
 		return false
 	}
 	w.waiting = false
-	for i := range w.n {
+	for i := range w.nodes {
 		n := &w.nodes[i]
 		if n.next != nil {
 			n.next.prev = n.prev

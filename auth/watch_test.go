@@ -14,10 +14,14 @@ import (
 )
 
 func watched(i int) *auth.Claims {
-	return &auth.Claims{
+	c := &auth.Claims{
 		Subject: "p" + strconv.Itoa(i%10), SessionID: "s" + strconv.Itoa(i), ClientID: "app", ID: "t" + strconv.Itoa(i), KeyID: "k",
 		ExpiresAt: now.Add(15 * time.Minute),
 	}
+	if i < 5 {
+		c.Through = []auth.Party{{ClientID: "first"}, {ClientID: "second"}}
+	}
+	return c
 }
 
 // A WebSocket of an ended session stays open unless whoever holds it is told, once, and nobody else is.
@@ -31,6 +35,7 @@ func TestWatch(t *testing.T) {
 		"grant":   {revocation(auth.RevokeGrant, auth.GrantID("s7", "app"), 0, now.Add(time.Hour)), func(i int) bool { return i == 7 }},
 		"person":  {revocation(auth.RevokeSubject, "p7", 1, now.Add(time.Hour)), func(i int) bool { return i%10 == 7 }},
 		"client":  {revocation(auth.RevokeClient, "app", 1, now.Add(time.Hour)), func(int) bool { return true }},
+		"through": {revocation(auth.RevokeClient, "second", 1, now.Add(time.Hour)), func(i int) bool { return i < 5 }},
 		"key":     {revocation(auth.RevokeKey, "k", 0, now.Add(time.Hour)), func(int) bool { return true }},
 		"no one":  {revocation(auth.RevokeClient, "app", 0, now.Add(time.Hour)), func(int) bool { return false }},
 	} {

@@ -11,7 +11,7 @@ const (
 	// A server is idle when it had nothing to do for so long.
 	idle = 10 * time.Second
 	// After load, its memory has settled when it has not fallen for settled; after settleWithin at the latest.
-	settled      = 30 * time.Second
+	settled      = 45 * time.Second // longer than Sumun waits for calm before it gives memory back
 	settleWithin = 2 * time.Minute
 )
 

@@ -140,6 +140,9 @@ func (i *Issuer) Token(changes ...func(*auth.Claims)) string {
 		}
 	}
 	claims["epoch"], claims["client_epoch"] = c.Epoch, c.ClientEpoch
+	if len(c.Through) > 0 {
+		claims["exchanged_through"] = c.Through
+	}
 	return i.sign(claims)
 }
 

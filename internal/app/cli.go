@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -32,7 +34,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Start Sumun and serve until it is told to stop."`
 	Migrate migrateCommand `cmd:"" help:"Bring the tables of the database up to date."`
 	Config  configCommands `cmd:"" help:"Print or check the configuration."`
-	User    userCommands   `cmd:"" help:"Add, list, disable or enable accounts."`
+	User    userCommands   `cmd:"" help:"Add, list, disable, enable or release accounts."`
 	Client  clientCommands `cmd:"" help:"Add, list or remove programs that ask for tokens, and replace their secrets."`
 	APIKey  apiKeyCommands `cmd:"" name:"apikey" help:"Add, list or revoke API keys, with which programs call services without asking for tokens."`
 	Keys    keysCommands   `cmd:"" help:"Rotate keys, or seal them with a new master key."`
@@ -56,6 +58,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		kong.Name("sumun"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { answered = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(&program{stdin: stdin, stdout: stdout, stderr: stderr, env: env}),
 	)
@@ -80,6 +83,20 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		return exitUsage
 	}
 	return exitFault
+}
+
+// decodeDuration reads a flag as the configuration is read, with days.
+func decodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
+		return err
+	}
+	d, err := settings.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%q %w", text, err)
+	}
+	target.SetInt(int64(d))
+	return nil
 }
 
 // usageError is about arguments that the grammar alone cannot refuse.

@@ -24,7 +24,7 @@ type apiKeyAddCommand struct {
 	Name      string        `required:"" help:"What people call the key." placeholder:"NAME"`
 	Scope     []string      `help:"Scope that the key has, of those of the client; may be repeated. Without it none." placeholder:"SCOPE"`
 	Audience  []string      `help:"Resource of the client that the key is for; may be repeated. Without it all, or Sumun itself." placeholder:"URI"`
-	ExpiresIn time.Duration `help:"How long the key is good, at most five years." default:"2160h" placeholder:"DURATION"`
+	ExpiresIn time.Duration `help:"How long the key is good, at most five years." default:"90d" placeholder:"DURATION"`
 	JSON      bool          `help:"Print a JSON object."`
 }
 
@@ -36,7 +36,7 @@ the scope it was given. It is printed once and cannot be read again. Works wheth
 Examples:
 
   sumun apikey add --client billing --name "Nightly export" --scope orders:read
-  sumun apikey add --client billing --name "Import on Friday" --scope orders:write --expires-in 72h`
+  sumun apikey add --client billing --name "Import on Friday" --scope orders:write --expires-in 3d`
 }
 
 func (c *apiKeyAddCommand) Run(ctx context.Context, p *program) error {

@@ -18,7 +18,7 @@ func TestCommandsThatLookMakeNothing(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, nil, func(t *testing.T, db *sqldb.DB) {
 		for _, command := range []string{
-			"user list", "user disable kim@example.com", "user enable kim@example.com", "keys rotate", "keys rotate --kind pepper",
+			"user list", "user disable kim@example.com", "user enable kim@example.com", "user release kim@example.com", "keys rotate", "keys rotate --kind pepper",
 			"apikey list", "apikey revoke aaaaaaaaaaaaaaaa", "apikey add --client a --name b",
 			"keys reseal",
 		} {

@@ -38,7 +38,7 @@ nobody has checked. It needs oauth.registration. The token is printed once and c
 Examples:
 
   sumun client registration-token add
-  sumun client registration-token add --uses 20 --expires-in 168h --scope openid --scope email`
+  sumun client registration-token add --uses 20 --expires-in 7d --scope openid --scope email`
 }
 
 func (c *registrationTokenAddCommand) Run(ctx context.Context, p *program) error {

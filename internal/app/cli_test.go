@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Whoever mistypes a command must learn what was meant, on one line, and scripts must see an exit code.
@@ -24,10 +25,13 @@ func TestMisuse(t *testing.T) {
 		"no address":       {[]string{"user", "add", "--password-stdin"}, 2, "--email"},
 		"no password flag": {[]string{"user", "add", "--email", "a@example.com"}, 2, "--password-stdin"},
 		"unknown kind":     {[]string{"keys", "rotate", "--kind", "x"}, 2, "signing"},
-		"contradiction":    {[]string{"keys", "rotate", "--kind", "pepper", "--now"}, 2, "leave them out"},
+		"contradiction":    {[]string{"keys", "rotate", "--kind", "pepper", "--now"}, 2, "leave it out"},
+		"no way back":      {[]string{"keys", "rotate", "--kind", "pepper", "--revoke-old"}, 2, "leave it out"},
+		"of a minute":      {[]string{"keys", "rotate", "--kind", "assertion"}, 2, "add --revoke-old"},
 		"no client keys":   {[]string{"client", "add", "--name", "A", "--self-signed"}, 2, "--self-signed needs --keys"},
 		"two proofs":       {[]string{"client", "add", "--name", "A", "--public", "--tls-subject-dn", "CN=a"}, 2, "leave it out"},
 		"keys and names":   {[]string{"client", "add", "--name", "A", "--keys", "f", "--tls-san-dns", "a.example"}, 2, "choose one"},
+		"no duration":      {[]string{"apikey", "add", "--client", "a", "--name", "b", "--expires-in", "7 days"}, 2, `"7 days" is not a duration; write`},
 		"no config file":   {[]string{"serve", "--config", "/does/not/exist.yaml"}, 1, "sumun config default > /does/not/exist.yaml"},
 		"listen nowhere":   {[]string{"serve", "--listen", "8080"}, 1, "listen (--listen): \"8080\""},
 		"same port twice":  {[]string{"serve", "--listen", "127.0.0.1:1", "--ops-listen", "127.0.0.1:1"}, 1, "ops_listen (--ops-listen)"},
@@ -47,6 +51,26 @@ func TestMisuse(t *testing.T) {
 				t.Errorf("a password is shown: %s", r.stderr)
 			}
 		})
+	}
+}
+
+// A flag takes what the configuration takes: whoever writes a week as 7d there writes it so here.
+func TestDurationsInDays(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	for days, want := range map[string]int{"7d": 7, "1d12h": 1, "48h": 2} {
+		r := runEnv(t, []string{"SUMUN_DATA=" + folder, "SUMUN_OAUTH_REGISTRATION=true"}, "",
+			"client", "registration-token", "add", "--expires-in", days, "--json")
+		var token struct {
+			CreatedAt time.Time `json:"created_at"`
+			ExpiresAt time.Time `json:"expires_at"`
+		}
+		if err := json.Unmarshal([]byte(r.stdout), &token); err != nil {
+			t.Fatalf("%s: %+v", days, r)
+		}
+		if got := int(token.ExpiresAt.Sub(token.CreatedAt).Hours()) / 24; got != want {
+			t.Errorf("%s is %d days, want %d", days, got, want)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ type userCommands struct {
 	List    userListCommand    `cmd:"" help:"List the accounts."`
 	Disable userDisableCommand `cmd:"" help:"Disable an account: its sessions end, and nobody can sign in to it."`
 	Enable  userEnableCommand  `cmd:"" help:"Let people sign in to a disabled account again."`
+	Release userReleaseCommand `cmd:"" help:"Take accounts from a directory that is not configured any more: they choose a password by mail."`
 }
 
 type userAddCommand struct {
@@ -156,6 +157,53 @@ func (c userStatus) set(ctx context.Context, p *program, status identity.Status)
 	}))
 }
 
+type userReleaseCommand struct {
+	storeFlags
+	Emails []string `arg:"" name:"email" help:"Address of an account; several may be given." placeholder:"ADDRESS"`
+}
+
+// Help implements kong.HelpProvider.
+func (userReleaseCommand) Help() string {
+	return `Nobody signs in to an account whose directory has been taken out of the configuration. A released account is one as any other: its
+sessions end, and its address gets a link to choose a password. Release only who may still come in: nobody is asked whether they left the
+company meanwhile, and who has the mailbox has the account. Whom the directory did not list any more when it was last asked is not released.
+Use the configuration of the server, without the directory.
+
+Examples:
+
+  sumun user list --json | jq -r 'select(.directory == "corp").email'
+  sumun user release kim@example.com lee@example.com`
+}
+
+func (c *userReleaseCommand) Run(ctx context.Context, p *program) error {
+	return c.with(ctx, p, openExisting, withIdentity(func(s *identityServices) error {
+		var errs []error
+		for _, email := range c.Emails {
+			if err := release(ctx, p.stdout, s.people, email); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", email, err))
+			}
+		}
+		return errors.Join(errs...)
+	}))
+}
+
+func release(ctx context.Context, w io.Writer, people *identity.Service, email string) error {
+	a, err := people.AccountByAddress(ctx, email)
+	if err != nil {
+		return err
+	}
+	mailed, err := people.Release(ctx, a)
+	if err != nil {
+		return err
+	}
+	next := "is sent a link to choose a password"
+	if !mailed {
+		next = "is another directory's, which opens the account with link_accounts"
+	}
+	_, err = fmt.Fprintf(w, "%s is released from %s, and %s\n", a.Email, a.Directory, next)
+	return err
+}
+
 type userListCommand struct {
 	storeFlags
 	JSON bool `help:"One JSON object a line."`
@@ -177,6 +225,7 @@ type listed struct {
 	UserName      string    `json:"user_name,omitempty"`
 	Name          string    `json:"name"`
 	Status        string    `json:"status"`
+	Directory     string    `json:"directory,omitempty"` // that keeps the password
 	Roles         []string  `json:"roles"`
 	CreatedAt     time.Time `json:"created_at"`
 }
@@ -212,7 +261,7 @@ func (c *userListCommand) writer(out io.Writer) (write func(identity.Account) er
 			if roles == nil {
 				roles = []string{}
 			}
-			return encoder.Encode(listed{a.ID, a.Email, a.EmailVerified, a.UserName, a.Name, string(a.Status), roles, a.CreatedAt})
+			return encoder.Encode(listed{a.ID, a.Email, a.EmailVerified, a.UserName, a.Name, string(a.Status), a.Directory, roles, a.CreatedAt})
 		}, func() error { return nil }
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

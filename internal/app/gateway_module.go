@@ -83,6 +83,9 @@ func newEntrance(f *foundation, before []*unit) (*unit, error) {
 		if e.deps.APIKeys, err = e.holdKeys(u.keys); err != nil {
 			return nil, err
 		}
+		if len(f.cfg.Gateway.Assertions.Keys) == 0 {
+			built.workers = append(built.workers, worker{"keys of assertions", e.replaceSecrets(u.revocations)})
+		}
 		e.proofs = u.entryProofs
 		e.deps.Verifier, e.deps.Render = entryVerifier{u.verifier, u.entryProofs}, u.pages.Fault
 	}
@@ -135,26 +138,6 @@ func (e *entrance) front(own http.Handler) (_ http.Handler, err error) {
 	}
 	e.gateway, err = gateway.New(e.cfg.Gateway, e.deps)
 	return e.gateway, err
-}
-
-// loadSecrets finds what the keys of assertions are derived from: it is the same on every node.
-func (e *entrance) loadSecrets(ctx context.Context) error {
-	cfg := e.cfg.Gateway
-	switch {
-	case len(cfg.Assertions.Keys) > 0:
-		for _, key := range cfg.Assertions.Keys {
-			e.secrets = append(e.secrets, []byte(key.Reveal()))
-		}
-	case e.keyring != nil:
-		key, err := e.keyring.Current(ctx, "gateway.assertions")
-		if err != nil {
-			return fmt.Errorf("keys of assertions: %w", err)
-		}
-		e.secrets = [][]byte{key.Secret}
-	case cfg.Feed.ClientSecret != "":
-		e.secrets = [][]byte{[]byte(cfg.Feed.ClientSecret.Reveal())}
-	}
-	return nil
 }
 
 // answerProxies serves those who ask about requests that do not pass through here, until ctx ends.

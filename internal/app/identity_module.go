@@ -185,6 +185,7 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 	return &unit{
 		verifier:    verifier,
 		entryProofs: entryProofs,
+		revocations: s.sessions.Follow,
 		keys:        ownKeys{s.clients},
 		pages:       s.pages,
 		crossOrigin: append(oidc.CrossOrigin(), federation.CrossOrigin()...),
@@ -205,7 +206,9 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 				mux.Handle("/mailbox/", page)
 			}
 		},
-		load: func(ctx context.Context) error { return errors.Join(s.tokens.Load(ctx), s.sessions.Load(ctx)) },
+		load: func(ctx context.Context) error {
+			return errors.Join(s.tokens.Load(ctx), s.sessions.Load(ctx), s.people.Load(ctx))
+		},
 		workers: []worker{
 			{"signing keys", s.tokens.Run},
 			{"sessions", s.sessions.Run},

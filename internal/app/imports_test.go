@@ -201,6 +201,27 @@ func (p pkg) checkConfined(t *testing.T, u use) {
 	}
 }
 
+// leftOut lists packages that must not be in the program, and what they would cost everybody who runs it.
+var leftOut = map[string]string{
+	"github.com/ccojocar/zxcvbn-go/matching":  "it unpacks lists of words when a process starts, and keeps 8 MB of them (docs/adr/0045)",
+	"github.com/ccojocar/zxcvbn-go/frequency": "it unpacks lists of words when a process starts",
+}
+
+// A server that nobody uses must stay small: what costs memory without being asked is not in the program.
+func TestLeftOut(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"cmd/sumun").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.Lines(string(out)) {
+		name = strings.TrimSpace(name)
+		if why, out := leftOut[name]; out {
+			t.Errorf("the program has %s: %s", name, why)
+		}
+	}
+}
+
 // pkg is a package as go list tells it.
 type pkg struct {
 	ImportPath, Dir                    string

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -27,6 +28,10 @@ func tendMemory(ctx context.Context) error {
 		return nil
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(calmPercent))
+	// What starting has left behind is given back: migrations are read through buffers of megabytes, which their pool holds until the
+	// second collection.
+	runtime.GC()
+	debug.FreeOSMemory()
 	samples := []metrics.Sample{{Name: "/gc/cycles/automatic:gc-cycles"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)
 	p := pressure{percent: calmPercent, cycles: samples[0].Value.Uint64()}

@@ -39,6 +39,8 @@ type unit struct {
 	verifier *auth.Verifier                         // for operations that declare security
 	// entryProofs judges proofs for who stands before the unit and asks its verifier, too.
 	entryProofs *auth.Proofs
+	// revocations calls do with what was revoked, and is, until ctx ends; nil where the unit does not know.
+	revocations func(ctx context.Context, do func(context.Context, []auth.Revocation))
 	// keys knows API keys; nil where the unit has none.
 	keys  apikeys.Exchanger
 	pages *web.Renderer

@@ -17,12 +17,13 @@ func (b *builder) authenticate(rc Route, readHeader bool) stage.Stage {
 	if rc.Authentication == Public {
 		return nil
 	}
-	verify := func(r *http.Request, _ *stage.Call) (*auth.Claims, error) { return b.deps.Verifier.VerifyRequest(r) }
+	ofToken := b.deps.Verifier.VerifyRequest
 	if rc.Introspect {
-		verify = b.verifyAsking
+		ofToken = b.verifyAsking
 	}
+	verify := func(r *http.Request, _ *stage.Call) (*auth.Claims, error) { return ofToken(r) }
 	if rc.APIKeys {
-		verify = func(r *http.Request, c *stage.Call) (*auth.Claims, error) { return b.verify(r, c, readHeader) }
+		verify = func(r *http.Request, c *stage.Call) (*auth.Claims, error) { return b.verify(r, c, readHeader, ofToken) }
 	}
 	return func(next stage.Handler) stage.Handler {
 		return func(w http.ResponseWriter, r *http.Request, c *stage.Call) error {
@@ -53,7 +54,7 @@ func (b *builder) authenticate(rc Route, readHeader bool) stage.Stage {
 
 // verifyAsking verifies the token of a request to a route on which the identity module is asked about each one: there, and only there,
 // it may be one that nobody else can read.
-func (b *builder) verifyAsking(r *http.Request, _ *stage.Call) (*auth.Claims, error) {
+func (b *builder) verifyAsking(r *http.Request) (*auth.Claims, error) {
 	if b.isOpaque(r) {
 		return b.deps.Opaque.VerifyRequest(r)
 	}

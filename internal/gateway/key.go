@@ -14,9 +14,11 @@ import (
 // keyHeader is where a key may be instead of Authorization.
 const keyHeader = "X-Api-Key"
 
-// verify verifies the token of a request, and where keys are accepted that of its key. A key is gone from the request from here on:
-// its token has taken its place.
-func (b *builder) verify(r *http.Request, c *stage.Call, readHeader bool) (*auth.Claims, error) {
+// verify verifies what a request shows: a token with ofToken, and a key by the token that it is given for it. A key is gone from the request
+// from here on: its token has taken its place.
+func (b *builder) verify(
+	r *http.Request, c *stage.Call, readHeader bool, ofToken func(*http.Request) (*auth.Claims, error),
+) (*auth.Claims, error) {
 	text, found, err := shownKey(r.Header, readHeader)
 	if err != nil {
 		return nil, err
@@ -25,7 +27,7 @@ func (b *builder) verify(r *http.Request, c *stage.Call, readHeader bool) (*auth
 		delete(r.Header, keyHeader)
 	}
 	if !found {
-		return b.deps.Verifier.VerifyRequest(r)
+		return ofToken(r)
 	}
 	key, err := apikey.Parse(text)
 	if err != nil {

@@ -12,10 +12,13 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/apikey"
 	"github.com/sumunio/sumun/internal/gateway"
 	"github.com/sumunio/sumun/internal/gateway/oauth"
 	"github.com/sumunio/sumun/internal/httpd"
@@ -79,6 +82,56 @@ func TestOpaqueTokens(t *testing.T) {
 	identity.Close()
 	if a := w.send(t, "GET /pay", as("sat_kim")); a.status != 503 {
 		t.Errorf("while identity is away: %d %s", a.status, a.body)
+	}
+}
+
+// A critical route may let in programs with keys beside people with tokens, opaque ones included: identity is asked about each, and its
+// word ends the one like the other.
+func TestOpaqueTokensBesideKeys(t *testing.T) {
+	t.Parallel()
+	const issuer, given = "https://id.example", "a.b.c"
+	var gone atomic.Bool
+	var asked []string // requests come one after the other
+	identity := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := r.PostFormValue("token")
+		asked = append(asked, token)
+		if token != "sat_kim" && token != given || gone.Load() {
+			fmt.Fprint(w, `{"active":false}`)
+			return
+		}
+		now := time.Now().Unix()
+		fmt.Fprintf(w, `{"active":true,"iss":%q,"aud":[%q],"sub":"kim","client_id":"shop","scope":"read","jti":"j","iat":%d,"exp":%d}`, issuer, issuer, now, now+60)
+	}))
+	defer identity.Close()
+	k := &register{key: apikey.New(), tokens: []string{given}}
+	pay := keyed("pay", "/pay")
+	pay.Critical, pay.Introspect, pay.Scopes, pay.IdentityHeaders = true, true, []string{"read"}, true
+	w := setup(t, withKeys(k), routes(pay), func(_ *gateway.Config, d *gateway.Deps, _ *httpd.Config) {
+		d.Verifier = tokens{given: callers["robot"]}
+		d.OAuth = oauth.New(oauth.Config{HTTP: identity.Client(), URL: identity.URL, ID: "gateway", Secret: "secret", Clock: time.Now})
+		var err error
+		if d.Opaque, err = auth.New(auth.Config{Issuer: issuer, Opener: d.OAuth, Keys: unsigned{}, Cache: auth.NoCache{}}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err := w.config.Validate(); err != nil {
+		t.Errorf("such a route cannot be configured: %v", err)
+	}
+	shown := map[string]string{as("sat_kim"): "sat_kim", "X-API-Key: " + k.key.Reveal(): given, as(k.key.Reveal()): given, as(given): given}
+	for line, about := range shown {
+		asked = nil
+		if a := w.send(t, "GET /pay", line); a.status != 200 {
+			t.Errorf("%.20s: %d %s", line, a.status, a.body)
+		}
+		if !slices.Equal(asked, []string{about}) {
+			t.Errorf("%.20s: identity was asked about %v", line, asked)
+		}
+	}
+	gone.Store(true)
+	for line := range shown {
+		if a := w.send(t, "GET /pay", line); a.status != 401 || a.code() != "auth.revoked" {
+			t.Errorf("%.20s, which is worth nothing any more: %d %s", line, a.status, a.body)
+		}
 	}
 }
 

@@ -181,8 +181,8 @@ func (r Route) check(key string) error {
 	if r.APIKeys && r.Authentication != Required && r.Authentication != Optional {
 		fail("api_keys", "nobody looks at keys where authentication is %s; use required or optional, or leave it out", r.Authentication)
 	}
-	if r.APIKeys && (r.Introspect || r.Forward == ForwardExchange || r.Session == SessionCookie) {
-		fail("api_keys", "is set beside introspect, forward: exchange or session: cookie, which are about tokens that callers have; give keys a route of their own")
+	if r.APIKeys && (r.Forward == ForwardExchange || r.Session == SessionCookie) {
+		fail("api_keys", "is set beside forward: exchange or session: cookie, which are about tokens that callers have; give keys a route of their own")
 	}
 	for _, scope := range r.Scopes {
 		if scope == "" || strings.ContainsAny(scope, " \"\\") {

@@ -86,6 +86,15 @@ func (s *Service) admitFromDirectory(ctx context.Context, d Directory, e entry, 
 	return s.enter(ctx, e)
 }
 
+// entryKnowsDevice reports whether the device belongs to whoever last signed in with what was typed: a directory's name for a person need
+// not be the address of their account.
+func (s *Service) entryKnowsDevice(ctx context.Context, d Directory, in SignIn) (bool, error) {
+	name, _, _ := d.Describe()
+	n, err := sqldb.One(ctx, s.deps.DB.Reader(), scanCount, knownDeviceOfEntry,
+		secretHash(in.DeviceToken), sqldb.Micros(s.deps.Clock()), name, in.Identifier)
+	return n > 0, err
+}
+
 // accountOf returns the account that an entry opens. One that opens none gets the account with its address, where that is allowed,
 // or a new one. Of several who come first at once, one makes it and the others find it.
 func (s *Service) accountOf(ctx context.Context, d Directory, person DirectoryEntry, in SignIn) (Account, error) {

@@ -30,7 +30,8 @@ func (*company) Describe() (name, label, passwordURL string) {
 }
 
 func (*company) Holds(typed string) bool {
-	return strings.HasSuffix(strings.ToLower(strings.TrimSpace(typed)), "@corp.example")
+	typed = strings.ToLower(strings.TrimSpace(typed))
+	return strings.HasSuffix(typed, "@corp.example") || strings.HasPrefix(typed, `corp\`)
 }
 
 func (c *company) Authenticate(_ context.Context, typed, password string) (identity.DirectoryEntry, error) {

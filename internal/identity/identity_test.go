@@ -49,6 +49,7 @@ type world struct {
 	verifier *auth.Verifier
 	compose  mail.Composer
 	ring     *keyring.Keyring
+	deps     identity.Deps
 	company  *company // whose directory is asked, in the tests of directories
 }
 
@@ -116,6 +117,7 @@ func newWorld(t *testing.T, db *sqldb.DB, redis *redisdb.DB, options ...option) 
 	}
 	w.Service, err = identity.New(cfg, deps)
 	w.must(err)
+	w.deps = deps
 	w.compose = identity.NewLetters(w.Service, renderer).Compose
 	w.queue.Handle("", w.compose)
 	return w

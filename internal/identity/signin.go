@@ -85,6 +85,12 @@ func (s *Service) SignIn(ctx context.Context, in SignIn) (SignedIn, error) {
 	if err != nil {
 		return SignedIn{}, err
 	}
+	d := s.directoryOf(in.Identifier)
+	if d != nil && !known {
+		if known, err = s.entryKnowsDevice(ctx, d, in); err != nil {
+			return SignedIn{}, err
+		}
+	}
 	attempt, err := s.takeAttempt(ctx, id, known, in)
 	if err != nil {
 		return SignedIn{}, err
@@ -96,7 +102,7 @@ func (s *Service) SignIn(ctx context.Context, in SignIn) (SignedIn, error) {
 		s.countFailure(ctx, id, known, attempt, in.Origin)
 	}
 	var out SignedIn
-	if d := s.directoryOf(in.Identifier); d != nil {
+	if d != nil {
 		out, err = s.admitFromDirectory(ctx, d, e, mismatch)
 	} else {
 		out, err = s.admit(ctx, e, mismatch)

@@ -74,7 +74,12 @@ const (
 	claimCheck = `UPDATE accounts SET directory_checked_at = $1 WHERE directory_checked_at <= $2 AND id =
 			(SELECT id FROM accounts WHERE directory = $3 AND directory <> '' AND directory_checked_at <= $2 ORDER BY directory_checked_at LIMIT 1)
 		RETURNING ` + accountColumns
-	setChecked = `UPDATE accounts SET directory_checked_at = $1 WHERE id = $2 AND directory_checked_at = $3`
+	setChecked   = `UPDATE accounts SET directory_checked_at = $1 WHERE id = $2 AND directory_checked_at = $3`
+	countEntries = `SELECT directory, COUNT(*) FROM accounts WHERE directory <> '' GROUP BY directory ORDER BY directory`
+	// Whom the directory did not keep when it was last asked is not released.
+	releaseEntry = `UPDATE accounts SET directory = '', directory_subject = '', directory_login = '', directory_checked_at = 0,
+			password_changed_at = $1, updated_at = $1
+		WHERE id = $2 AND directory = $3 AND directory_checked_at < $4`
 )
 
 const listAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE id > $1 ORDER BY id LIMIT $2`
@@ -214,7 +219,10 @@ func readConfirmation(ctx context.Context, q sqldb.Queryer, query, token string,
 }
 
 const (
-	knownDevice  = `SELECT COUNT(*) FROM account_devices WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3`
+	knownDevice = `SELECT COUNT(*) FROM account_devices WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3`
+	// Whoever last signed in under a directory's name has the device.
+	knownDeviceOfEntry = `SELECT COUNT(*) FROM account_devices WHERE token_hash = $1 AND expires_at > $2 AND account_id IN
+		(SELECT id FROM accounts WHERE directory = $3 AND directory <> '' AND directory_login = $4)`
 	countDevices = `SELECT COUNT(*) FROM account_devices WHERE account_id = $1`
 	keepDevice   = `INSERT INTO account_devices (account_id, token_hash, last_seen_at, expires_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (account_id, token_hash) DO UPDATE SET last_seen_at = $3, expires_at = $4`

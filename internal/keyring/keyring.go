@@ -1,5 +1,5 @@
 // Package keyring owns the secrets of the program: the master key, what is sealed under it, and the keys of every purpose
-// (pepper, token MACs, ...), which are made on first use, kept sealed in the database and rotated.
+// (pepper, token MACs, ...), which are made on first use, kept sealed in the database, rotated, and withdrawn when they have leaked.
 //
 // It promises that nothing it stores can be read without the master key, that a sealed value opens only for the purpose it
 // was sealed for, that several nodes agree on one key, that a key is known to every node before any node uses it, and that a

@@ -3,6 +3,7 @@ package keyring
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -102,6 +103,14 @@ func (s *ringState) current(now time.Time) (Key, bool) {
 	return Key{}, false
 }
 
+// nextID is that of the key that is made next.
+func (s *ringState) nextID() uint32 {
+	if n := len(s.keys); n > 0 {
+		return s.keys[n-1].ID + 1
+	}
+	return 1
+}
+
 func (s *ringState) byID(id uint32) (Key, bool) {
 	for _, k := range s.keys {
 		if k.ID == id {
@@ -165,7 +174,7 @@ func (k *Keyring) refresh(ctx context.Context, purpose string, r *ring, known Ke
 
 // ByID returns the key with which something was made. An id that this node does not know is looked up in the database, at
 // most once a second per purpose, and is then ErrUnknownKey. As no key is used before every node can know it, that is
-// certain however often it is asked.
+// certain however often it is asked, but for the first second of a key that has taken the place of withdrawn ones.
 func (k *Keyring) ByID(ctx context.Context, purpose string, id uint32) (Key, error) {
 	r := k.ring(purpose)
 	if key, ok := r.state.Load().byID(id); ok {
@@ -201,10 +210,7 @@ func (k *Keyring) Rotate(ctx context.Context, purpose string) (Key, error) {
 		if err != nil {
 			return Key{}, fmt.Errorf("rotate key for %s: %w", purpose, err)
 		}
-		id := uint32(1)
-		if n := len(s.keys); n > 0 {
-			id = s.keys[n-1].ID + 1
-		}
+		id := s.nextID()
 		made, err := k.insert(ctx, purpose, id)
 		if err != nil {
 			return Key{}, fmt.Errorf("rotate key for %s: %w", purpose, err)
@@ -244,24 +250,50 @@ func (k *Keyring) addFirst(ctx context.Context, purpose string, r *ring) (*ringS
 	return k.reload(ctx, purpose, r)
 }
 
+// errOvertaken says that there is a newer key than the one that was to be the newest.
+var errOvertaken = errors.New("another node was faster")
+
 // insert stores a new key and reports whether its id was free.
-func (k *Keyring) insert(ctx context.Context, purpose string, id uint32) (bool, error) {
+func (k *Keyring) insert(ctx context.Context, purpose string, id uint32) (made bool, err error) {
+	err = k.db.Write(ctx, func(tx sqldb.Tx) error { return k.insertTx(ctx, tx, purpose, id) })
+	if errors.Is(err, errOvertaken) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// insertTx stores a new key, which must be the newest: errOvertaken where it is not. That its id is free is not enough, as it also is where
+// others have made that key and withdrawn it.
+func (k *Keyring) insertTx(ctx context.Context, tx sqldb.Tx, purpose string, id uint32) error {
 	secret := make([]byte, keySize)
 	if _, err := rand.Read(secret); err != nil {
-		return false, err
+		return err
 	}
 	sealed, err := k.Seal(purposeOf(purpose, id), secret)
 	if err != nil {
-		return false, err
+		return err
 	}
-	const insert = `INSERT INTO keyring_keys (purpose, id, sealed, created_at) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (purpose, id) DO NOTHING`
-	res, err := k.db.Writer().ExecContext(ctx, insert, purpose, int64(id), sealed, sqldb.Micros(k.clock()))
+	const (
+		insert = `INSERT INTO keyring_keys (purpose, id, sealed, created_at) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (purpose, id) DO NOTHING`
+		newest = `SELECT COALESCE(MAX(id), 0) FROM keyring_keys WHERE purpose = $1`
+	)
+	res, err := tx.ExecContext(ctx, insert, purpose, int64(id), sealed, sqldb.Micros(k.clock()))
 	if err != nil {
-		return false, err
+		return err
 	}
 	n, err := res.RowsAffected()
-	return n == 1, err
+	if err != nil {
+		return err
+	}
+	var last int64
+	if err := tx.QueryRowContext(ctx, newest, purpose).Scan(&last); err != nil {
+		return err
+	}
+	if n == 0 || last != int64(id) {
+		return errOvertaken
+	}
+	return nil
 }
 
 // reload reads all keys of a purpose. The caller has r locked.

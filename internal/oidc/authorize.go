@@ -197,6 +197,9 @@ func (p pages) refuse(w http.ResponseWriter, r *http.Request, req *request, err 
 			return errors.Join(unsure, errUnvetted.Wrap(err))
 		}
 	}
+	if err := p.spend(r.Context(), p.deps.DB.Writer(), req); err != nil {
+		return err
+	}
 	return p.deliver(w, r, req, req.refusal(p.deps.Issuer, errorName(f), plain(f.Message())), redirect)
 }
 
@@ -212,6 +215,9 @@ func (p pages) finish(w http.ResponseWriter, r *http.Request, req *request, v *v
 
 func (s *Service) result(ctx context.Context, req *request, one session.Session) (url.Values, error) {
 	if req.implicit() {
+		if err := s.spend(ctx, s.deps.DB.Writer(), req); err != nil {
+			return nil, err
+		}
 		return s.implicitAnswer(ctx, req, one)
 	}
 	code, err := s.issueCode(ctx, req, one)
@@ -280,6 +286,9 @@ func (p pages) consent(w http.ResponseWriter, r *http.Request) error {
 	}
 	r = r.WithContext(v.seen(r.Context()))
 	if form.Get("decision") != "allow" {
+		if err := p.spend(r.Context(), p.deps.DB.Writer(), req); err != nil {
+			return err
+		}
 		p.requests.WithLabelValues("authorize", "access_denied").Inc()
 		denied := req.refusal(p.deps.Issuer, "access_denied", plain(ErrAccessDenied.Message()))
 		return p.deliver(w, r, req, denied, afterForm)

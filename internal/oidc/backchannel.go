@@ -42,8 +42,7 @@ func newCaller() *http.Client {
 	return &http.Client{Timeout: notifyTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// noteEnded notes for which grants' sessions the end has come. Every node does; the first counts. Clients from whom something was withdrawn
-// are looked up again.
+// noteEnded notes for which grants' sessions the end has come. Every node does; the first counts. Clients that were changed are looked up again.
 func (s *Service) noteEnded(ctx context.Context, revocations []auth.Revocation) {
 	now := sqldb.Micros(s.deps.Clock())
 	for _, r := range revocations {

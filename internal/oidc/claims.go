@@ -190,6 +190,21 @@ func (r claimsRequest) scopes() []string {
 	return out
 }
 
+// keep writes what is kept of the claims with a grant: those about the person; "" for none.
+func (s claimSet) keep() (string, error) {
+	kept := claimSet{}
+	for name, wish := range s {
+		if scopeOf(name) != "" {
+			kept[name] = wish
+		}
+	}
+	if len(kept) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(kept)
+	return string(text), err
+}
+
 // pick returns those of the claims that the set asks for and that have a value which will do.
 func (s claimSet) pick(all map[string]any) map[string]any {
 	out := map[string]any{}

@@ -80,6 +80,12 @@ func TestClaimsParameter(t *testing.T) {
 		if again := n.info(t, next.AccessToken); names(again) != names(about) {
 			t.Errorf("after a refresh: %v", again)
 		}
+		p.account.Email = "kim@new.example"
+		n.people.byID.Store(p.account.ID, p.account)
+		next = n.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", next.RefreshToken), basic("shop", secret)).token(t)
+		if id := n.idClaims(t, next.IDToken); id["email"] != "kim@new.example" || id["email_verified"] != true || id["name"] != nil || id["nonce"] != nil {
+			t.Errorf("the ID token of a refresh does not say what was asked for: %v", id)
+		}
 		if p.get(t, "/oauth/authorize?"+v.Encode()).landed(t, callback).Get("code") == "" {
 			t.Error("asked again for the same")
 		}
@@ -87,6 +93,11 @@ func TestClaimsParameter(t *testing.T) {
 		less := n.post(t, "/oauth/token", exchange(code), basic("narrow", narrowSecret)).token(t)
 		if about := n.info(t, less.AccessToken); names(about) != "locale name sub" {
 			t.Errorf("a client that may not ask gets %v", about)
+		}
+		plain := n.post(t, "/oauth/token", exchange(p.code(t, wish("scope", "openid offline_access"))), basic("shop", secret)).token(t)
+		plain = n.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", plain.RefreshToken), basic("shop", secret)).token(t)
+		if id := n.idClaims(t, plain.IDToken); id["email"] != nil {
+			t.Errorf("an ID token says what was not asked for: %v", id)
 		}
 	})
 }

@@ -227,6 +227,33 @@ func TestNobodyActsOnAClientOfBefore(t *testing.T) {
 	})
 }
 
+// A secret that leaked is replaced without an overlap: no node that hears of it may go on taking it, and none may refuse the new one. The
+// tokens that the client has are as good as before.
+func TestNobodyTakesASecretOfBefore(t *testing.T) {
+	t.Parallel()
+	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
+		c := clocktest.Noon()
+		n, other := newNode(t, db, c), newNode(t, sqldbtest.Reopen(t, db), c)
+		_, leaked := n.add(t, "billing", machine)
+		ask := func(n *node, secret string) answer {
+			return n.post(t, "/oauth/token", credentialsForm, basic("billing", secret))
+		}
+		had := ask(other, leaked).token(t).AccessToken
+		next, err := n.RotateSecret(t.Context(), "billing", 0)
+		must(t, err)
+		must(t, other.sessions.Apply(t.Context()))
+		var told int
+		must(t, db.Reader().QueryRowContext(t.Context(), `SELECT COUNT(*) FROM revocations`).Scan(&told))
+		if told != 1 {
+			t.Fatalf("%d entries in the feed", told)
+		}
+		other.NoteEnded(t.Context(), other.sessions)
+		ask(other, leaked).refused(t, 401, "invalid_client")
+		n.claims(t, ask(other, next).token(t).AccessToken)
+		other.claims(t, had)
+	})
+}
+
 // One id, one client: of two operators who add it one is refused.
 func TestOneClientPerID(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {

@@ -29,12 +29,13 @@ const (
 		WHERE hash = $2 AND client_id = $3 AND redirect_uri = $4 AND challenge = $5 AND consumed_at = 0 AND expires_at > $1
 		RETURNING subject, session_id, request`
 	noteGrant = `UPDATE oauth_codes SET grant_id = $1, grant_session = $2 WHERE hash = $3`
-	usedCode  = `SELECT subject, grant_id, grant_session FROM oauth_codes WHERE hash = $1 AND client_id = $2 AND consumed_at > 0`
+	usedCode  = `SELECT subject, grant_id FROM oauth_codes WHERE hash = $1 AND client_id = $2 AND consumed_at > 0`
 	sweepCode = `DELETE FROM oauth_codes WHERE hash IN (SELECT hash FROM oauth_codes WHERE expires_at < $1 LIMIT $2)`
 
 	insertGrantRow = `INSERT INTO oauth_grants (id, client_id, subject, session_id, session_hash, browser_hash, own, scope, created_at, expires_at,
-			claims, ended_at, notify_at, attempts)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, 0)`
+			claims, id_claims, ended_at, notify_at, attempts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0)`
+	noteAsking = `UPDATE oauth_clients SET asks_claims = 1 WHERE id = $1 AND asks_claims = 0`
 )
 
 // keepCode is how long after its time a code is remembered: while what it gave may be misused by whoever stole it.
@@ -61,8 +62,21 @@ func (s *Service) issueCode(ctx context.Context, r *request, one session.Session
 		return "", err
 	}
 	expires := s.deps.Clock().Add(s.cfg.CodeLifetime)
-	_, err = s.deps.DB.Writer().ExecContext(ctx, insertCode, hashSecret(code), r.client.ID, r.redirectURI, r.challenge, one.Subject, one.ID,
-		string(text), sqldb.Micros(expires))
+	store := func(q sqldb.Queryer) error {
+		_, err := q.ExecContext(ctx, insertCode, hashSecret(code), r.client.ID, r.redirectURI, r.challenge, one.Subject, one.ID,
+			string(text), sqldb.Micros(expires))
+		return err
+	}
+	if r.root == nil {
+		err = store(s.deps.DB.Writer())
+	} else {
+		err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+			if err := s.spend(ctx, tx, r); err != nil {
+				return err
+			}
+			return store(tx)
+		})
+	}
 	if err != nil {
 		return "", fmt.Errorf("store code: %w", err)
 	}
@@ -114,10 +128,13 @@ func (s *Service) authorizationCode(ctx context.Context, c *call) (tokenAnswer, 
 		return err
 	})
 	if errors.Is(err, errUnusable) {
-		return tokenAnswer{}, errors.Join(ErrInvalidGrant, s.takeBack(ctx, x.hash, c.client.ID))
+		return tokenAnswer{}, errors.Join(ErrInvalidGrant, s.takeBack(ctx, usedCode, x.hash, c.client.ID))
 	}
 	if err != nil {
 		return tokenAnswer{}, grantError(err)
+	}
+	if len(x.agreed.Claims.IDToken) > 0 && !c.client.asksClaims {
+		s.changes.Add(1) // this node looks the client up again; others do within a second
 	}
 	tokens, err := commit(ctx)
 	if err != nil {
@@ -163,7 +180,7 @@ func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, 
 		st, err := s.deps.Sessions.Begin(ctx, tx, session.Start{
 			Subject: x.subject, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Confined: true, Scope: scope, Audience: audience,
 			AMR: one.AMR, ACR: one.ACR, AuthTime: one.AuthTime, Device: device, Thumbprint: c.thumbprint, Narrow: x.known.narrow(),
-			Form: c.tokens(),
+			Form: c.tokens(), From: x.sessionID,
 		})
 		if err != nil {
 			return nil, err
@@ -171,6 +188,9 @@ func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, 
 		id, in = st.GrantID(), st.Session.ID
 		commit = func(ctx context.Context) (session.Tokens, error) {
 			started, err := st.Commit(ctx)
+			if err == nil {
+				err = s.stillGiven(ctx, given{id: id, subject: x.subject, session: in, own: 1})
+			}
 			return started.Tokens, err
 		}
 	} else {
@@ -186,6 +206,19 @@ func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, 
 	return commit, s.noteGrant(ctx, tx, x, c.client.ID, grantRow{id: id, session: in, own: own, scope: scope})
 }
 
+// stillGiven looks whether a grant was taken back before its session began: then there was nothing that could end. Whoever takes it back
+// makes the mark first and then looks for the session once more, so one of the two ends it.
+func (s *Service) stillGiven(ctx context.Context, g given) error {
+	ended, err := sqldb.One(ctx, s.deps.DB.Reader(), scanInt64, grantEnded, g.id)
+	if err != nil {
+		return err
+	}
+	if ended == 0 {
+		return nil
+	}
+	return errors.Join(ErrInvalidGrant, s.endOwn(ctx, g))
+}
+
 // grantRow is a grant as this package remembers it.
 type grantRow struct {
 	id, session, scope string
@@ -194,10 +227,8 @@ type grantRow struct {
 
 // noteGrant remembers what a code gave, and writes it into the owner's trail.
 func (s *Service) noteGrant(ctx context.Context, tx sqldb.Tx, x *exchange, clientID string, g grantRow) error {
-	if x.hash != nil {
-		if _, err := tx.ExecContext(ctx, noteGrant, g.id, g.session, x.hash); err != nil {
-			return err
-		}
+	if err := noteUse(ctx, tx, x, g); err != nil {
+		return err
 	}
 	own := 0
 	var browser []byte
@@ -210,19 +241,35 @@ func (s *Service) noteGrant(ctx context.Context, tx sqldb.Tx, x *exchange, clien
 	}
 	now := s.deps.Clock()
 	hash := session.OfSession(g.session).ID
-	var claims []byte // for the userinfo endpoint
-	if asked := x.agreed.Claims.UserInfo; len(asked) > 0 {
-		var err error
-		if claims, err = json.Marshal(asked); err != nil {
-			return err
-		}
+	claims, err := x.agreed.Claims.UserInfo.keep()
+	if err != nil {
+		return err
 	}
-	_, err := tx.ExecContext(ctx, insertGrantRow, g.id, clientID, x.subject, g.session, hash[:], browser, own, g.scope, sqldb.Micros(now),
-		sqldb.Micros(now.Add(s.deps.Sessions.Lifetime())), string(claims))
+	idClaims, err := x.agreed.Claims.IDToken.keep()
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, insertGrantRow, g.id, clientID, x.subject, g.session, hash[:], browser, own, g.scope, sqldb.Micros(now),
+		sqldb.Micros(now.Add(s.deps.Sessions.Lifetime())), claims, idClaims)
+	if err == nil && idClaims != "" {
+		_, err = tx.ExecContext(ctx, noteAsking, clientID)
+	}
 	if err != nil {
 		return err
 	}
 	return s.recordSignIn(ctx, tx, x, clientID, g.scope)
+}
+
+// noteUse remembers with the code which grant it gave.
+func noteUse(ctx context.Context, tx sqldb.Tx, x *exchange, g grantRow) (err error) {
+	switch {
+	case x.hash == nil: // a legacy grant
+	case x.elsewhere:
+		_, err = tx.ExecContext(ctx, noteDevice, g.id, x.hash)
+	default:
+		_, err = tx.ExecContext(ctx, noteGrant, g.id, g.session, x.hash)
+	}
+	return err
 }
 
 // recordSignIn writes into the owner's trail that a client has tokens, and by which legacy grant if by one.
@@ -237,20 +284,20 @@ func (s *Service) recordSignIn(ctx context.Context, tx sqldb.Tx, x *exchange, cl
 }
 
 // takeBack ends what a code gave that has come again. A code that was never used, or never was, gave nothing.
-func (s *Service) takeBack(ctx context.Context, hash []byte, clientID string) error {
+func (s *Service) takeBack(ctx context.Context, used string, hash []byte, clientID string) error {
 	var subject string
-	g, err := sqldb.One(ctx, s.deps.DB.Reader(), func(r sqldb.Row) (g grantRow, err error) {
-		err = r.Scan(&subject, &g.id, &g.session)
-		return g, err
-	}, usedCode, hash, clientID)
+	id, err := sqldb.One(ctx, s.deps.DB.Reader(), func(r sqldb.Row) (id string, err error) {
+		err = r.Scan(&subject, &id)
+		return id, err
+	}, used, hash, clientID)
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	s.deps.Log.WarnContext(ctx, "an authorization code was used twice; what it gave is withdrawn", "client", clientID, "grant", g.id)
-	return s.endGrant(ctx, subject, g.id)
+	s.deps.Log.WarnContext(ctx, "a code was used twice; what it gave is withdrawn", "client", clientID, "grant", id)
+	return s.endGrant(ctx, subject, id)
 }
 
 // audienceOf decides whom the tokens of a person are for: what was agreed, or less of it; with openid also the issuer, whose userinfo
@@ -316,7 +363,13 @@ func (s *Service) refreshToken(ctx context.Context, c *call) (tokenAnswer, error
 	if err != nil {
 		return tokenAnswer{}, grantError(err)
 	}
-	return s.personal(ctx, c.client, tokens, agreement{Scope: strings.Fields(tokens.Granted.Scope)})
+	agreed := agreement{Scope: strings.Fields(tokens.Granted.Scope)}
+	if c.client.asksClaims {
+		if agreed.Claims.IDToken, err = s.grantClaims(ctx, idClaimsOfGrant, tokens.Granted.GrantID, c.client.ID); err != nil {
+			return tokenAnswer{}, err
+		}
+	}
+	return s.personal(ctx, c.client, tokens, agreed)
 }
 
 // grantError puts what the session store says into the words of RFC 6749. An outage stays one: clients keep their tokens.

@@ -15,14 +15,17 @@ type Config struct {
 	MTLSURL       string        `yaml:"mtls_url" doc:"The address under which clients are asked for their TLS certificates (RFC 8705, section 5), where it is another than the issuer's, such as https://mtls.id.example.com. It is published for clients."`
 	SecretOverlap time.Duration `yaml:"secret_overlap" doc:"For so long after a client's secret was replaced the old one goes on working, unless the command says otherwise."`
 
-	Registration     bool `yaml:"registration" doc:"Whether programs that show an initial access token (sumun client registration-token add) may register themselves (RFC 7591)."`
-	Registrations    int  `yaml:"registrations" doc:"Programs that may register or change themselves from one network address, per minute. More are answered with 429."`
+	Registration        bool          `yaml:"registration" doc:"Whether programs that show an initial access token (sumun client registration-token add) may register themselves (RFC 7591)."`
+	Registrations       int           `yaml:"registrations" doc:"Programs that may register or change themselves from one network address, per minute. More are answered with 429."`
+	UnusedRegistrations time.Duration `yaml:"unused_registrations" doc:"After so long without obtaining a token, or changing itself, a program that registered itself is removed; one that ever obtained one stays. 0s: never."`
+
 	PrivateAddresses bool `yaml:"private_addresses" doc:"For development: whether what programs register (jwks_uri, sector_identifier_uri, the backchannel_logout_uri of those that registered themselves) may lead into private networks and to this machine."`
 }
 
 // DefaultConfig suits clients that are services with many people behind one address.
 func DefaultConfig() Config {
-	return Config{Requests: 12_000, Failures: 60, CodeLifetime: time.Minute, SecretOverlap: 24 * time.Hour, Registrations: 20}
+	return Config{Requests: 12_000, Failures: 60, CodeLifetime: time.Minute, SecretOverlap: 24 * time.Hour, Registrations: 20,
+		UnusedRegistrations: 30 * 24 * time.Hour}
 }
 
 // maxOverlap bounds how long two secrets work.
@@ -47,6 +50,9 @@ func (c Config) Validate() error {
 	}
 	if c.SecretOverlap < 0 || c.SecretOverlap > maxOverlap {
 		errs = append(errs, fmt.Errorf("secret_overlap: %v is not between 0s and %v; use a value such as 24h", c.SecretOverlap, maxOverlap))
+	}
+	if c.UnusedRegistrations != 0 && c.UnusedRegistrations < time.Hour {
+		errs = append(errs, fmt.Errorf("unused_registrations: %v is below 1h; use a value such as 720h, or 0s to keep all", c.UnusedRegistrations))
 	}
 	return errors.Join(errs...)
 }

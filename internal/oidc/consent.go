@@ -30,6 +30,7 @@ const (
 
 	findGrant    = `SELECT id, subject, session_id, own FROM oauth_grants WHERE id = $1`
 	listGrantsOf = `SELECT id, subject, session_id, own FROM oauth_grants WHERE subject = $1 AND client_id = $2 AND ended_at = 0`
+	grantEnded   = `SELECT ended_at FROM oauth_grants WHERE id = $1`
 	endGrantRow  = `UPDATE oauth_grants SET ended_at = $1 WHERE id = $2 AND ended_at = 0`
 	sweepGrants  = `DELETE FROM oauth_grants WHERE id IN (SELECT id FROM oauth_grants WHERE expires_at < $1 LIMIT $2)`
 )
@@ -130,17 +131,34 @@ func (s *Service) endGrant(ctx context.Context, subject, id string) error {
 func (s *Service) end(ctx context.Context, g given) error {
 	var err error
 	if g.own == 1 {
-		err = s.deps.Sessions.End(ctx, g.subject, g.session, session.GrantRevoked)
-		if errors.Is(err, session.ErrNotFound) {
-			err = nil
-		}
+		err = s.endOwn(ctx, g)
 	} else {
 		err = s.deps.Sessions.EndGrant(ctx, g.subject, g.session, g.id, session.GrantRevoked)
 	}
 	if err != nil {
 		return err
 	}
-	_, err = s.deps.DB.Writer().ExecContext(ctx, endGrantRow, sqldb.Micros(s.deps.Clock()), g.id)
+	return s.markEnded(ctx, g)
+}
+
+// endOwn ends the session that a grant has to itself. One that is not there may be about to begin: the mark tells whoever begins it, see
+// stillGiven, unless they looked before it was made, and then the session is there now.
+func (s *Service) endOwn(ctx context.Context, g given) error {
+	err := s.deps.Sessions.End(ctx, g.subject, g.session, session.GrantRevoked)
+	if !errors.Is(err, session.ErrNotFound) {
+		return err
+	}
+	if err := s.markEnded(ctx, g); err != nil {
+		return err
+	}
+	if err = s.deps.Sessions.End(ctx, g.subject, g.session, session.GrantRevoked); errors.Is(err, session.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (s *Service) markEnded(ctx context.Context, g given) error {
+	_, err := s.deps.DB.Writer().ExecContext(ctx, endGrantRow, sqldb.Micros(s.deps.Clock()), g.id)
 	return err
 }
 

@@ -48,6 +48,8 @@ const (
 		RETURNING status, expires_at, early`
 	consumeDevice = `UPDATE oauth_devices SET status = 'consumed' WHERE hash = $1 AND client_id = $2 AND status = 'approved' AND expires_at > $3
 		RETURNING subject, session_id, request`
+	noteDevice   = `UPDATE oauth_devices SET grant_id = $1 WHERE hash = $2`
+	usedDevice   = `SELECT subject, grant_id FROM oauth_devices WHERE hash = $1 AND client_id = $2 AND status = 'consumed'`
 	findDevice   = `SELECT client_id, request FROM oauth_devices WHERE user_code = $1 AND status = 'pending' AND expires_at > $2`
 	decideDevice = `UPDATE oauth_devices SET status = $1, subject = $2, session_id = $3
 		WHERE user_code = $4 AND status = 'pending' AND expires_at > $5`
@@ -112,7 +114,8 @@ func parseUserCode(typed string) (string, bool) {
 	return code, len(code) == userLength && strings.Trim(code, userAlphabet) == ""
 }
 
-// deviceCode answers a device that asks whether its person has agreed (RFC 8628, section 3.4).
+// deviceCode answers a device that asks whether its person has agreed (RFC 8628, section 3.4). A device has no use for the tokens of a code
+// that it presents again, be it that the answer was lost: they are taken back, like those of an authorization code.
 func (s *Service) deviceCode(ctx context.Context, c *call) (tokenAnswer, error) {
 	code := c.param("device_code")
 	if code == "" {
@@ -123,27 +126,10 @@ func (s *Service) deviceCode(ctx context.Context, c *call) (tokenAnswer, error) 
 		return tokenAnswer{}, err
 	}
 	x.elsewhere = true
-	if err := s.poll(ctx, x.hash, c.client.ID); err != nil {
-		return tokenAnswer{}, err
+	commit, err := s.consumeDevice(ctx, &x, c)
+	if errors.Is(err, errUnusable) {
+		return tokenAnswer{}, errors.Join(ErrInvalidGrant, s.takeBack(ctx, usedDevice, x.hash, c.client.ID))
 	}
-	var commit func(context.Context) (session.Tokens, error)
-	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		text, err := sqldb.One(ctx, tx, func(r sqldb.Row) (text string, err error) {
-			err = r.Scan(&x.subject, &x.sessionID, &text)
-			return text, err
-		}, consumeDevice, x.hash, c.client.ID, sqldb.Micros(s.deps.Clock()))
-		if errors.Is(err, sqldb.ErrNotFound) {
-			return ErrInvalidGrant
-		}
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal([]byte(text), &x.agreed); err != nil {
-			return err
-		}
-		commit, err = s.grant(ctx, tx, &x, c, true)
-		return err
-	})
 	if err != nil {
 		return tokenAnswer{}, grantError(err)
 	}
@@ -152,6 +138,31 @@ func (s *Service) deviceCode(ctx context.Context, c *call) (tokenAnswer, error) 
 		return tokenAnswer{}, grantError(err)
 	}
 	return s.personal(ctx, c.client, tokens, x.agreed)
+}
+
+// consumeDevice uses the code of a device whose person has agreed, once.
+func (s *Service) consumeDevice(ctx context.Context, x *exchange, c *call) (commit func(context.Context) (session.Tokens, error), err error) {
+	if err := s.poll(ctx, x.hash, c.client.ID); err != nil {
+		return nil, err
+	}
+	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+		text, err := sqldb.One(ctx, tx, func(r sqldb.Row) (text string, err error) {
+			err = r.Scan(&x.subject, &x.sessionID, &text)
+			return text, err
+		}, consumeDevice, x.hash, c.client.ID, sqldb.Micros(s.deps.Clock()))
+		if errors.Is(err, sqldb.ErrNotFound) {
+			return errUnusable
+		}
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal([]byte(text), &x.agreed); err != nil {
+			return err
+		}
+		commit, err = s.grant(ctx, tx, x, c, true)
+		return err
+	})
+	return commit, err
 }
 
 // poll says why there is nothing yet, or nothing any more; nil when the person has agreed.
@@ -169,7 +180,7 @@ func (s *Service) poll(ctx context.Context, hash []byte, clientID string) error 
 	case err != nil:
 		return err
 	case status == "consumed":
-		return ErrInvalidGrant
+		return errUnusable
 	case !now.Before(sqldb.Time(expires)):
 		return ErrExpiredToken
 	case status == "denied":

@@ -20,11 +20,15 @@ const (
 
 	// KeyScope lets a client, a gateway, exchange API keys that are shown to it.
 	KeyScope = "apikeys:exchange"
+
+	// maxThrough bounds how many services in a row may exchange what the one before them got.
+	maxThrough = 8
 )
 
 // exchangeToken gives a service a token for another one, in the name of the person or client whose token it was called with: for the
 // same session, with no more scope, and not longer. The token says who acts (claim act). It dies with what it was made from: session,
-// grant, roles.
+// grant, roles, and the privileges of every client that had it. RFC 8693, section 2.1, leaves open whether revocations
+// reach what was exchanged; a client that was disabled must not live on in the hands of those that it called.
 func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, error) {
 	if c.client.Public() {
 		return tokenAnswer{}, ErrUnauthorizedClient
@@ -62,8 +66,12 @@ func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, erro
 	if err != nil {
 		return tokenAnswer{}, err
 	}
+	through, err := passedOn(c.client, claims)
+	if err != nil {
+		return tokenAnswer{}, err
+	}
 	access, err := s.deps.Tokens.Issue(ctx, token.Grant{
-		Subject: claims.Subject, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Actor: c.client.ID, NotAfter: claims.ExpiresAt,
+		Subject: claims.Subject, ClientID: c.client.ID, ClientEpoch: c.client.Epoch, Through: through, Actor: c.client.ID, NotAfter: claims.ExpiresAt,
 		SessionID: claims.SessionID, GrantID: claims.GrantID, Scope: scope, Audience: audience, Roles: claims.Roles, Epoch: claims.Epoch,
 		ACR: claims.ACR, AMR: claims.AMR, AuthTime: claims.AuthTime, Thumbprint: c.thumbprint,
 		Certificate: c.certificate, Opaque: c.client.opaque(),
@@ -74,6 +82,18 @@ func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, erro
 	answer := clientAnswer(access, scope, c.thumbprint)
 	answer.IssuedType = typeAccessToken
 	return answer, nil
+}
+
+// passedOn are the clients that a token has come through once c has exchanged it.
+func passedOn(c Client, claims *auth.Claims) ([]auth.Party, error) {
+	last := auth.Party{ClientID: claims.ClientID, ClientEpoch: claims.ClientEpoch}
+	if claims.ClientID == c.ID || slices.Contains(claims.Through, last) {
+		return claims.Through, nil
+	}
+	if len(claims.Through) >= maxThrough {
+		return nil, ErrInvalidRequest.With("The subject_token was exchanged too often.")
+	}
+	return append(slices.Clone(claims.Through), last), nil
 }
 
 // exchangeKey gives a gateway the token of whoever has shown it an API key. The key decides about scope and audience.

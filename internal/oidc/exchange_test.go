@@ -1,6 +1,9 @@
 package oidc_test
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -62,5 +65,83 @@ func TestTokenExchange(t *testing.T) {
 			t.Error("what was exchanged outlives the session")
 		}
 		swap().refused(t, 400, "invalid_request")
+	})
+}
+
+// A client is disabled because it leaks tokens. What services have got for its tokens dies with them, however many hands it has gone
+// through; so does what went through the hands of a service that is disabled, and nothing else.
+func TestExchangedTokensDieWithEveryClient(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		service := func(id, of, next string) func(token string) string {
+			_, secret := n.add(t, id, oidc.Metadata{GrantTypes: []string{oidc.GrantExchange, "client_credentials"}, Resources: []string{of, next}})
+			return func(token string) string {
+				t.Helper()
+				return n.post(t, "/oauth/token", params("grant_type", oidc.GrantExchange, "subject_token", token, "subject_token_type",
+					"urn:ietf:params:oauth:token-type:access_token", "resource", next), basic(id, secret)).token(t).AccessToken
+			}
+		}
+		const ordersAPI, stockAPI, shelfAPI = "https://orders.example", "https://stock.example", "https://shelf.example"
+		orders, stock := service("orders", ordersAPI, stockAPI), service("stock", stockAPI, shelfAPI)
+		clients := map[string]func() string{}
+		p := n.person(t, "kim@example.com")
+		for _, id := range []string{"leaky", "sound"} {
+			m := shop
+			m.Resources, m.GrantTypes = []string{ordersAPI}, append([]string{"client_credentials"}, shop.GrantTypes...)
+			_, secret := n.add(t, id, m)
+			clients[id] = func() string {
+				return n.post(t, "/oauth/token", exchange(p.code(t, wish("client_id", id))), basic(id, secret)).token(t).AccessToken
+			}
+			clients[id+" for itself"] = func() string {
+				return n.post(t, "/oauth/token", params("grant_type", "client_credentials"), basic(id, secret)).token(t).AccessToken
+			}
+		}
+		shelf, err := auth.New(auth.Config{Issuer: issuer, Audience: shelfAPI, Keys: n.keys(), Revocations: n.sessions.Revocations(), Clock: n.clock.Now})
+		must(t, err)
+		last := map[string]string{}
+		for name, token := range clients {
+			last[name] = stock(orders(token()))
+			claims, err := shelf.Verify(t.Context(), last[name])
+			must(t, err)
+			if len(claims.Through) != 2 || claims.Through[1].ClientID != "orders" {
+				t.Errorf("came through %v", claims.Through)
+			}
+		}
+		dead := func(after string, want ...string) {
+			t.Helper()
+			for name, token := range last {
+				if _, err := shelf.Verify(t.Context(), token); errors.Is(err, auth.ErrRevoked) != slices.Contains(want, name) {
+					t.Errorf("after %s: %s: %v", after, name, err)
+				}
+			}
+		}
+		must(t, n.Disable(t.Context(), "leaky"))
+		dead("the first client was disabled", "leaky", "leaky for itself")
+		must(t, n.Remove(t.Context(), "orders"))
+		dead("the service between was removed", "leaky", "leaky for itself", "sound", "sound for itself")
+	})
+}
+
+// Services that pass tokens round in a circle do not make them grow without end.
+func TestExchangesInARow(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		const api = "https://ring.example"
+		m := oidc.Metadata{GrantTypes: []string{oidc.GrantExchange, "client_credentials"}, Resources: []string{api}}
+		var secrets []string
+		for i := range 10 {
+			_, secret := n.add(t, fmt.Sprintf("s%d", i), m)
+			secrets = append(secrets, secret)
+		}
+		token := n.post(t, "/oauth/token", params("grant_type", "client_credentials"), basic("s0", secrets[0])).token(t).AccessToken
+		swap := func(i int) answer {
+			return n.post(t, "/oauth/token", params("grant_type", oidc.GrantExchange, "subject_token", token, "subject_token_type",
+				"urn:ietf:params:oauth:token-type:access_token", "resource", api), basic(fmt.Sprintf("s%d", i), secrets[i]))
+		}
+		for i := range 20 { // two in turns
+			token = swap(i % 2).token(t).AccessToken
+		}
+		for i := 2; i < 9; i++ {
+			token = swap(i).token(t).AccessToken
+		}
+		swap(9).refused(t, 400, "invalid_request")
 	})
 }

@@ -46,6 +46,9 @@ func (s *Service) Hear(ctx context.Context, revocations ...auth.Revocation) {
 	s.noteEnded(ctx, revocations)
 }
 
+// Sweep removes what is over.
+func (s *Service) Sweep(ctx context.Context) { s.sweep(ctx) }
+
 // Audiences are those that a token is judged for.
 func (s *Service) Audiences(c Client, raw string) []string { return s.audiences(c, raw) }
 

@@ -19,7 +19,10 @@ import (
 	"github.com/sumunio/sumun/internal/sqldb"
 )
 
-const claimsOfGrant = `SELECT claims FROM oauth_grants WHERE id = $1 AND client_id = $2`
+const (
+	claimsOfGrant   = `SELECT claims FROM oauth_grants WHERE id = $1 AND client_id = $2`
+	idClaimsOfGrant = `SELECT id_claims FROM oauth_grants WHERE id = $1 AND client_id = $2`
+)
 
 // idTokenLifetime is how long an ID token may be taken for news of a sign-in. It is no credential.
 const idTokenLifetime = time.Hour
@@ -114,7 +117,7 @@ func (s *Service) userInfo(ctx context.Context, claims *auth.Claims) (map[string
 	if claims.SessionID == "" || !slices.Contains(scope, "openid") {
 		return nil, ErrInsufficientScope
 	}
-	asked, err := s.askedOf(ctx, claims)
+	asked, err := s.grantClaims(ctx, claimsOfGrant, claims.GrantID, claims.ClientID)
 	if err != nil {
 		return nil, err
 	}
@@ -133,13 +136,13 @@ func (s *Service) userInfo(ctx context.Context, claims *auth.Claims) (map[string
 	return about, nil
 }
 
-// askedOf returns the claims that a token's client asked for by name when it was given its grant. One that got the token from that client
-// asked for nothing.
-func (s *Service) askedOf(ctx context.Context, claims *auth.Claims) (asked claimSet, err error) {
-	if claims.GrantID == "" {
+// grantClaims returns the claims that a client asked for by name when it was given its grant. One that got a token from that client asked
+// for nothing.
+func (s *Service) grantClaims(ctx context.Context, query, grantID, clientID string) (asked claimSet, err error) {
+	if grantID == "" {
 		return nil, nil
 	}
-	text, err := sqldb.One(ctx, s.deps.DB.Reader(), scanString, claimsOfGrant, claims.GrantID, claims.ClientID)
+	text, err := sqldb.One(ctx, s.deps.DB.Reader(), scanString, query, grantID, clientID)
 	if errors.Is(err, sqldb.ErrNotFound) || err == nil && text == "" {
 		return nil, nil
 	}

@@ -59,11 +59,13 @@ type introspection struct {
 	Epoch       int64  `json:"epoch,omitempty"`
 	ClientEpoch int64  `json:"client_epoch,omitempty"`
 
+	Through []auth.Party `json:"exchanged_through,omitempty"`
+
 	Confirmation *auth.Confirmation `json:"cnf,omitempty"`
 }
 
-// introspect says what an access token is worth to those who may know: the client that it was issued to, the services that it is for,
-// and those with the scope introspect. To all others, and for refresh tokens, which are nobody's business but ours, it is not active.
+// introspect says what an access token is worth to those who may know: the client that it was issued to, the services that it is for, and
+// where it is for Sumun itself, those with the scope introspect. To all others, and for refresh tokens, which are nobody's business but ours, it is not active.
 func (s *Service) introspect(ctx context.Context, c *call) (any, error) {
 	if c.client.Public() {
 		return nil, ErrUnauthorizedClient
@@ -87,7 +89,7 @@ func (s *Service) describeToken(ctx context.Context, c *call) (introspection, er
 		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, TokenType: scheme(claims.Confirmation.JKT), ExpiresAt: claims.ExpiresAt.Unix(),
 		IssuedAt: claims.IssuedAt.Unix(), Subject: claims.Subject, Audience: claims.Audience, Issuer: claims.Issuer, ID: claims.ID,
 		SessionID: claims.SessionID, ACR: claims.ACR, AMR: claims.AMR, Roles: claims.Roles,
-		GrantID: claims.GrantID, Epoch: claims.Epoch, ClientEpoch: claims.ClientEpoch,
+		GrantID: claims.GrantID, Epoch: claims.Epoch, ClientEpoch: claims.ClientEpoch, Through: claims.Through,
 	}
 	if claims.Confirmation != (auth.Confirmation{}) {
 		answer.Confirmation = &claims.Confirmation
@@ -98,7 +100,8 @@ func (s *Service) describeToken(ctx context.Context, c *call) (introspection, er
 	return answer, nil
 }
 
-// IntrospectScope lets a client ask about every access token.
+// IntrospectScope lets a client ask about access tokens for Sumun itself, whoever they were given to. About those for a service that
+// service may ask, which names it among its resources, and no scope lets anybody else.
 const IntrospectScope = "introspect"
 
 func mayKnow(c Client, claims *auth.Claims) bool {

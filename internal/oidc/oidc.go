@@ -56,6 +56,9 @@ var (
 // ErrRequestRefused is told the person: where an answer to the client would go is not known to be the client's.
 var ErrRequestRefused = fault.New(fault.Malformed, "oidc.request_refused", "The application that sent you here made a mistake.")
 
+// ErrRequestOver is told the person whose request was left here, and is worth nothing any more.
+var ErrRequestOver = fault.New(fault.Malformed, "oidc.request_over", "The request has expired, or was answered already. Go back to the application and begin again.")
+
 // ErrUserCode answers a code that no device shows.
 var ErrUserCode = fault.New(fault.NotFound, "oidc.user_code", "No device shows this code. Check it, or begin anew on the device.")
 
@@ -101,6 +104,8 @@ type Client struct {
 	DisabledAt time.Time // zero: it may ask for tokens
 
 	registered               *allowance // nil: by an operator
+	asksClaims               bool       // by name, in ID tokens: it did so at least once
+	used                     bool       // it has obtained something; said of those that registered themselves
 	secretHash, previousHash []byte
 	previousUntil            time.Time
 }

@@ -32,8 +32,8 @@ const (
 	// one everybody would be a stranger to every client.
 	pairwisePurpose = "oidc.pairwise"
 	pairwiseKeyID   = 1
-	// veilPurpose is that of the keys that refresh tokens are hidden under.
-	veilPurpose = "oidc.veil"
+	// VeilPurpose is that of the keys that refresh tokens are hidden under.
+	VeilPurpose = "oidc.veil"
 
 	// veilPrefix begins a hidden refresh token. No other one has a dot.
 	veilPrefix = session.RefreshPrefix + "p."
@@ -156,7 +156,7 @@ func (s *Service) veil(ctx context.Context, c Client, refresh string) (string, e
 	if !c.pairwise() {
 		return refresh, nil
 	}
-	key, err := s.deps.Keyring.Current(ctx, veilPurpose)
+	key, err := s.deps.Keyring.Current(ctx, VeilPurpose)
 	if err != nil {
 		return "", fmt.Errorf("hide refresh token: %w", err)
 	}
@@ -181,7 +181,7 @@ func (s *Service) unveil(ctx context.Context, c Client, presented string) (strin
 	if err != nil {
 		return "", err
 	}
-	key, err := s.deps.Keyring.ByID(ctx, veilPurpose, id)
+	key, err := s.deps.Keyring.ByID(ctx, VeilPurpose, id)
 	if errors.Is(err, keyring.ErrUnknownKey) {
 		return "", ErrInvalidGrant.Wrap(err)
 	}

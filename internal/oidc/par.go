@@ -24,9 +24,14 @@ const (
 	requestLifetime = 10 * time.Minute
 	carriedLifetime = 30 * time.Minute
 
-	insertRequest = `INSERT INTO oauth_requests (hash, client_id, params, expires_at) VALUES ($1, $2, $3, $4)`
-	findRequest   = `SELECT params FROM oauth_requests WHERE hash = $1 AND client_id = $2 AND expires_at > $3`
-	sweepRequests = `DELETE FROM oauth_requests WHERE hash IN (SELECT hash FROM oauth_requests WHERE expires_at < $1 LIMIT $2)`
+	insertRequest = `INSERT INTO oauth_requests (hash, client_id, params, expires_at, root) VALUES ($1, $2, $3, $4, $5)`
+	// A request is answered once, whichever of those that came in its place while the person signed in, in however many tabs.
+	findRequest = `SELECT r.params, o.hash FROM oauth_requests r JOIN oauth_requests o ON o.hash = COALESCE(r.root, r.hash)
+		WHERE r.hash = $1 AND r.client_id = $2 AND r.expires_at > $3 AND o.answered_at = 0`
+	answerRequest = `UPDATE oauth_requests SET answered_at = $1 WHERE hash = $2 AND answered_at = 0`
+	keepRequest   = `UPDATE oauth_requests SET keep_until = $1 WHERE hash = $2 AND keep_until < $1`
+	sweepRequests = `DELETE FROM oauth_requests WHERE hash IN (
+		SELECT hash FROM oauth_requests WHERE expires_at < $1 AND keep_until < $1 LIMIT $2)`
 )
 
 // created is an answer with the status 201.
@@ -62,18 +67,22 @@ func (s *Service) pushRequest(ctx context.Context, c *call) (any, error) {
 	if err := req.check(); err != nil {
 		return nil, err
 	}
-	reference, err := s.keep(ctx, c.client.ID, req.params, requestLifetime)
+	reference, err := s.keep(ctx, s.deps.DB.Writer(), req, req.params, requestLifetime)
 	if err != nil {
 		return nil, err
 	}
 	return created{pushed{reference, int64(requestLifetime / time.Second)}}, nil
 }
 
-// keep stores a request that has been checked, and returns the reference to it.
-func (s *Service) keep(ctx context.Context, clientID string, params url.Values, lifetime time.Duration) (reference string, err error) {
-	random := rand.Text()
-	_, err = s.deps.DB.Writer().ExecContext(ctx, insertRequest, hashSecret(random), clientID, params.Encode(),
-		sqldb.Micros(s.deps.Clock().Add(lifetime)))
+// keep stores the parameters of a request that has been checked, and returns the reference to them.
+func (s *Service) keep(ctx context.Context, q sqldb.Queryer, req *request, params url.Values, lifetime time.Duration) (reference string, err error) {
+	random, until := rand.Text(), sqldb.Micros(s.deps.Clock().Add(lifetime))
+	if req.root != nil { // or nothing would be left that can be answered once
+		if _, err := q.ExecContext(ctx, keepRequest, until, req.root); err != nil {
+			return "", fmt.Errorf("keep request: %w", err)
+		}
+	}
+	_, err = q.ExecContext(ctx, insertRequest, hashSecret(random), req.client.ID, params.Encode(), until, req.root)
 	if err != nil {
 		return "", fmt.Errorf("store request: %w", err)
 	}
@@ -101,7 +110,11 @@ func (p pages) carry(ctx context.Context, req *request, params url.Values) (url.
 	if err := p.limit(ctx, "oidc.kept", 600, ratelimit.Network(httpd.ClientAddr(ctx))); err != nil {
 		return nil, err
 	}
-	reference, err := p.keep(ctx, req.client.ID, params, carriedLifetime)
+	var reference string
+	err := p.deps.DB.Write(ctx, func(tx sqldb.Tx) (err error) {
+		reference, err = p.keep(ctx, tx, req, params, carriedLifetime)
+		return err
+	})
 	return url.Values{"client_id": {req.client.ID}, "request_uri": {reference}}, err
 }
 
@@ -113,21 +126,41 @@ func (r *request) checkPushed() error {
 	return nil
 }
 
-// pulled returns the parameters that a reference stands for, whatever else the browser brings, and the reference.
-func (s *Service) pulled(ctx context.Context, params url.Values) (url.Values, string, error) {
+// pulled returns the parameters that a reference stands for, whatever else the browser brings, and the root of what was left here; nil where
+// nothing was.
+func (s *Service) pulled(ctx context.Context, params url.Values) (stored url.Values, root []byte, err error) {
 	reference, found := strings.CutPrefix(params.Get("request_uri"), requestPrefix)
 	if !found || len(params["request_uri"]) != 1 || len(params["client_id"]) != 1 {
-		return params, "", nil
+		return params, nil, nil
 	}
-	text, err := sqldb.One(ctx, s.deps.DB.Reader(), scanString, findRequest, hashSecret(reference), params.Get("client_id"), sqldb.Micros(s.deps.Clock()))
+	text, err := sqldb.One(ctx, s.deps.DB.Reader(), func(r sqldb.Row) (text string, err error) {
+		err = r.Scan(&text, &root)
+		return text, err
+	}, findRequest, hashSecret(reference), params.Get("client_id"), sqldb.Micros(s.deps.Clock()))
 	if errors.Is(err, sqldb.ErrNotFound) {
-		return nil, "", ErrRequestRefused.With("The request of the application that sent you here has expired. Go back and try again.")
+		err = ErrRequestOver
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
-	stored, err := url.ParseQuery(text)
-	return stored, params.Get("request_uri"), err
+	stored, err = url.ParseQuery(text)
+	return stored, root, err
+}
+
+// spend makes sure that a request which was left here gets one answer (RFC 9126, section 4): whoever asks again is refused. Until then its
+// page may be loaded as often as the person likes.
+func (s *Service) spend(ctx context.Context, q sqldb.Queryer, r *request) error {
+	if r.root == nil {
+		return nil
+	}
+	res, err := q.ExecContext(ctx, answerRequest, sqldb.Micros(s.deps.Clock()), r.root)
+	if err != nil {
+		return fmt.Errorf("answer request: %w", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, ErrRequestOver)
+	}
+	return nil
 }
 
 // statusOf is the status of an answer.

@@ -62,6 +62,8 @@ type registered struct {
 	Metadata
 }
 
+// tell says that a secret does not expire: libraries stop to use one at that time, although a client that was used stays. What is removed
+// unused says so by being gone (RFC 7592, section 2).
 func (s *Service) tell(c Client, secret, token string) registered {
 	answer := registered{
 		ID: c.ID, Secret: secret, IssuedAt: c.CreatedAt.Unix(), Token: token, Address: s.deps.Issuer + registerPath + "/" + c.ID, Metadata: c.Metadata,
@@ -310,20 +312,21 @@ func (s *Service) replaceOwn(ctx context.Context, r *http.Request, token string)
 	if err != nil {
 		return nil, err
 	}
-	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		if err := s.recordSelf(ctx, tx, c, "client.changed"); err != nil {
+	record := func(tx sqldb.Tx) error { return s.recordSelf(ctx, tx, c, "client.changed") }
+	err = s.changeAs(ctx, c.ID, record, func(tx sqldb.Tx) error {
+		err := changed(ctx, tx, updateRegistered, c.kind(), string(text), sqldb.Micros(now), replaced, hash, c.ID, hashSecret(token),
+			sqldb.Micros(before.UpdatedAt))
+		if err != nil {
 			return err
 		}
-		return changed(ctx, tx, updateRegistered, c.kind(), string(text), sqldb.Micros(now), replaced, hash, c.ID, hashSecret(token),
-			sqldb.Micros(before.UpdatedAt))
+		return s.announce(ctx, tx, c.ID)
 	})
 	if errors.Is(err, ErrClientUnknown) {
 		return nil, ErrUnavailable.With("The client was changed meanwhile. Please try again.")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("change client: %w", err)
+		return nil, err
 	}
-	s.known.Delete(c.ID)
 	return s.tell(c, secret, token), nil
 }
 

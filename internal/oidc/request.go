@@ -34,6 +34,7 @@ type request struct {
 
 	params    url.Values // all of it, as it was asked
 	reference string     // by which it was left here before, "" if it was not
+	root      []byte     // what is answered once, of all that came in its place; nil if it was not left here
 	signed    bool       // it came as a request object
 	broken    error      // what was wrong with what had to be read first; check tells
 }
@@ -54,11 +55,14 @@ const (
 // readRequest finds out who asks and where the answer goes. What is wrong here is told the person: an answer would go to whoever the
 // address names. What is wrong beyond, check tells the client.
 func (s *Service) readRequest(ctx context.Context, brought url.Values) (*request, error) {
-	params, reference, err := s.pulled(ctx, brought)
+	params, root, err := s.pulled(ctx, brought)
 	if err != nil {
 		return nil, err
 	}
-	r := &request{mode: modeQuery, maxAge: -1, reference: reference, signed: reference == "" && params.Has("request")}
+	r := &request{mode: modeQuery, maxAge: -1, root: root, signed: root == nil && params.Has("request")}
+	if root != nil {
+		r.reference = brought.Get("request_uri")
+	}
 	if len(params["client_id"]) != 1 || len(params["redirect_uri"]) != 1 && !r.signed {
 		return nil, ErrRequestRefused.With("The application that sent you here did not say who it is, or where you came from.")
 	}

@@ -102,8 +102,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 }
 
 const (
-	// knownFor is how long a client is not looked up again, unless this node changes one or the feed tells that privileges were withdrawn from
-	// one. What a client did in that time after it was disabled elsewhere comes to nothing: its tokens carry the old epoch, and are refused.
+	// knownFor is how long a client is not looked up again, unless this node changes one or the feed tells that one was changed. What a client
+	// did in that time after it was disabled elsewhere comes to nothing: its tokens carry the old epoch, and are refused.
 	knownFor = time.Second
 
 	sweepEvery = 10 * time.Minute
@@ -184,7 +184,11 @@ func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Dura
 	secret, hash := newSecret()
 	now := s.deps.Clock()
 	err = s.change(ctx, id, "client.secret_rotated", func(tx sqldb.Tx) error {
-		return changed(ctx, tx, rotateSecret, hash, sqldb.Micros(now.Add(min(overlap, maxOverlap))), sqldb.Micros(now), id)
+		err := changed(ctx, tx, rotateSecret, hash, sqldb.Micros(now.Add(min(overlap, maxOverlap))), sqldb.Micros(now), id)
+		if err != nil {
+			return err
+		}
+		return s.announce(ctx, tx, id)
 	})
 	if errors.Is(err, ErrClientUnknown) {
 		if _, found := s.store.find(ctx, id); found == nil {
@@ -223,8 +227,13 @@ func (s *Service) Remove(ctx context.Context, id string) error {
 }
 
 func (s *Service) remove(ctx context.Context, id string, record func(sqldb.Tx) error) error {
+	return s.removeHeld(ctx, id, record, func(tx sqldb.Tx) error { return changed(ctx, tx, holdClient, id) })
+}
+
+// removeHeld removes a client that hold locks; ErrClientUnknown from there, and it stays.
+func (s *Service) removeHeld(ctx context.Context, id string, record, hold func(sqldb.Tx) error) error {
 	return s.changeAs(ctx, id, record, func(tx sqldb.Tx) error {
-		if err := changed(ctx, tx, holdClient, id); err != nil {
+		if err := hold(tx); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, revokeKeysOf, sqldb.Micros(s.deps.Clock()), id); err != nil {
@@ -240,6 +249,15 @@ func (s *Service) withdraw(ctx context.Context, tx sqldb.Tx, statement, id strin
 	if errors.Is(err, sqldb.ErrNotFound) {
 		return ErrClientUnknown
 	}
+	if err != nil {
+		return err
+	}
+	return s.deps.Sessions.RevokeTx(ctx, tx, session.OfClient(id, epoch))
+}
+
+// announce has every node look a client up again. It says in the feed that the epoch is what it is, which revokes nothing.
+func (s *Service) announce(ctx context.Context, tx sqldb.Tx, id string) error {
+	epoch, err := sqldb.One(ctx, tx, scanInt64, epochOf, id)
 	if err != nil {
 		return err
 	}
@@ -295,6 +313,9 @@ func (s *Service) Run(ctx context.Context) error {
 // sweep removes what is over, in small batches.
 func (s *Service) sweep(ctx context.Context) {
 	now := s.deps.Clock()
+	if err := s.removeUnused(ctx, now); err != nil && ctx.Err() == nil {
+		s.deps.Log.WarnContext(ctx, "programs that registered themselves and were never used are still there", "error", err)
+	}
 	for _, one := range []struct {
 		statement string
 		before    time.Time

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/ratelimit"
+	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -66,6 +68,28 @@ func newNode(t testing.TB, db *sqldb.DB, c *clocktest.Clock, configure ...func(*
 // newNodeSigning is newNode with another algorithm of signatures.
 func newNodeSigning(t testing.TB, db *sqldb.DB, c *clocktest.Clock, algorithm string, configure ...func(*oidc.Config)) *node {
 	t.Helper()
+	return newNodeAt(t, place{db: db}, c, algorithm, configure...)
+}
+
+// place is where a node keeps what it knows.
+type place struct {
+	db     *sqldb.DB
+	redis  *redisdb.DB // for sessions; nil: they are in db
+	prefix string      // of keys
+}
+
+// clock is what Redis goes by: the clock of the test, which its own is not.
+func (p place) clock(c *clocktest.Clock) func() time.Time {
+	if p.redis == nil {
+		return nil
+	}
+	return c.Now
+}
+
+// newNodeAt is newNodeSigning with a place for sessions.
+func newNodeAt(t testing.TB, at place, c *clocktest.Clock, algorithm string, configure ...func(*oidc.Config)) *node {
+	t.Helper()
+	db := at.db
 	log := slog.New(slog.DiscardHandler)
 	master := keyring.Secret(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
 	keys, err := keyring.Open(t.Context(), db, keyring.Config{MasterKey: master}, c.Now)
@@ -80,7 +104,8 @@ func newNodeSigning(t testing.TB, db *sqldb.DB, c *clocktest.Clock, algorithm st
 	trail := audit.New(audit.DefaultConfig(), c.Now)
 	n := &node{db: db, people: &people{}, tokens: tokens, ring: keys, clock: c, metrics: prometheus.NewRegistry()}
 	n.sessions, err = session.New(session.DefaultConfig(), session.Deps{
-		DB: db, Keyring: keys, Tokens: tokens, Audit: trail, Mail: queue, Clock: c.Now, Log: log,
+		DB: db, Redis: at.redis, RedisPrefix: at.prefix, Keyring: keys, Tokens: tokens, Audit: trail, Mail: queue, Clock: c.Now, Log: log,
+		StoreClock: at.clock(c),
 	})
 	must(t, err)
 	must(t, n.sessions.Load(t.Context()))

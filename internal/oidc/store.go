@@ -28,7 +28,8 @@ const (
 		WHERE oauth_clients.removed_at > 0
 		RETURNING ` + clientColumns
 
-	clientColumns = `id, metadata, secret_hash, previous_hash, previous_until, epoch, created_at, updated_at, disabled_at, registration`
+	clientColumns = `id, metadata, secret_hash, previous_hash, previous_until, epoch, created_at, updated_at, disabled_at, registration, asks_claims,
+		used_at`
 
 	findClient  = `SELECT ` + clientColumns + ` FROM oauth_clients WHERE id = $1 AND removed_at = 0`
 	listClients = `SELECT ` + clientColumns + ` FROM oauth_clients WHERE removed_at = 0 AND id > $1 ORDER BY id LIMIT $2`
@@ -38,6 +39,7 @@ const (
 	// Whoever withdraws privileges raises the epoch.
 	disableClient = `UPDATE oauth_clients SET disabled_at = $1, updated_at = $1, epoch = epoch + 1
 		WHERE id = $2 AND removed_at = 0 AND disabled_at = 0 RETURNING epoch`
+	epochOf      = `SELECT epoch FROM oauth_clients WHERE id = $1`
 	enableClient = `UPDATE oauth_clients SET disabled_at = 0, updated_at = $1 WHERE id = $2 AND removed_at = 0`
 	removeClient = `UPDATE oauth_clients SET removed_at = $1, updated_at = $1, epoch = epoch + 1, secret_hash = NULL,
 			previous_hash = NULL, registration_hash = NULL, registration = '', metadata = '{}'
@@ -87,13 +89,14 @@ func scanClient(r sqldb.Row) (c Client, err error) {
 	var (
 		metadata, registration              string
 		until, created, updated, disabledAt int64
+		asks, used                          int64
 	)
-	err = r.Scan(&c.ID, &metadata, &c.secretHash, &c.previousHash, &until, &c.Epoch, &created, &updated, &disabledAt, &registration)
+	err = r.Scan(&c.ID, &metadata, &c.secretHash, &c.previousHash, &until, &c.Epoch, &created, &updated, &disabledAt, &registration, &asks, &used)
 	if err != nil {
 		return Client{}, err
 	}
 	c.previousUntil, c.CreatedAt, c.UpdatedAt = sqldb.Time(until), sqldb.Time(created), sqldb.Time(updated)
-	c.DisabledAt = sqldb.Time(disabledAt)
+	c.DisabledAt, c.asksClaims, c.used = sqldb.Time(disabledAt), asks == 1, used > 0
 	if err := json.Unmarshal([]byte(metadata), &c.Metadata); err != nil {
 		return Client{}, fmt.Errorf("metadata of client %s is damaged: %w", c.ID, err)
 	}

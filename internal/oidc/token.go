@@ -54,7 +54,11 @@ func (s *Service) token(ctx context.Context, c *call) (any, error) {
 	if !slices.Contains(c.client.GrantTypes, name) && !c.client.may(name) {
 		return nil, ErrUnauthorizedClient
 	}
-	return g.issue(ctx, c)
+	answer, err := g.issue(ctx, c)
+	if err == nil {
+		s.noteUsed(ctx, c.client)
+	}
+	return answer, err
 }
 
 // personal are the scopes that mean something only where a person has signed in.

@@ -3,6 +3,7 @@ package oidc_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,6 +142,34 @@ func FuzzAccept(f *testing.F) {
 	f.Fuzz(func(t *testing.T, accept string) {
 		if oidc.WantsSigned([]string{accept}) && !strings.Contains(strings.ToLower(accept), "token-introspection+jwt") {
 			t.Errorf("%q", accept)
+		}
+	})
+}
+
+// Who may ask about tokens must not learn of those that are none of its business: a scope is for Sumun's own tokens, a resource for a service's.
+func TestWhoMayIntrospect(t *testing.T) {
+	onEach(t, func(t *testing.T, n *node) {
+		machine := oidc.Metadata{Name: "Machine", GrantTypes: []string{"client_credentials"}}
+		secrets := map[string]string{}
+		for id, change := range map[string]func(*oidc.Metadata){
+			"own":       func(*oidc.Metadata) {},
+			"for":       func(m *oidc.Metadata) { m.Resources = []string{"https://orders.example"} },
+			"service":   func(m *oidc.Metadata) { m.Resources = []string{"https://orders.example"} },
+			"inspector": func(m *oidc.Metadata) { m.Scope = oidc.IntrospectScope },
+			"stranger":  func(*oidc.Metadata) {},
+		} {
+			m := machine
+			change(&m)
+			_, secrets[id] = n.add(t, id, m)
+		}
+		for of, knows := range map[string][]string{"own": {"own", "inspector"}, "for": {"for", "service"}} {
+			access := n.post(t, "/oauth/token", credentialsForm, basic(of, secrets[of])).token(t).AccessToken
+			for id, secret := range secrets {
+				said := n.post(t, "/oauth/introspect", params("token", access), basic(id, secret))
+				if got := strings.Contains(said.body, `"active":true`); got != slices.Contains(knows, id) {
+					t.Errorf("%s asks about the token of %s: %s", id, of, said.body)
+				}
+			}
 		}
 	})
 }

@@ -32,6 +32,7 @@ func (s *Service) alias(ctx context.Context, tx sqldb.Tx, o *opening) error {
 	if err := o.start.Narrow(&said); err != nil {
 		return err
 	}
+	o.noted = o.end
 	until := sqldb.Micros(o.end.Add(revocationLifetime))
 	for _, one := range []struct {
 		kind        auth.RevocationKind
@@ -44,6 +45,19 @@ func (s *Service) alias(ctx context.Context, tx sqldb.Tx, o *opening) error {
 		if _, err := tx.ExecContext(ctx, insertAlias, string(one.kind), hash[:], alias[:], until); err != nil {
 			return fmt.Errorf("note alias: %w", err)
 		}
+	}
+	return nil
+}
+
+// keepAliases is for who learns only now when the session ends at the latest, which is later than was thought when the aliases were noted: it
+// began when sessions lived longer. It comes before the first token that carries an alias.
+func (s *Service) keepAliases(ctx context.Context, o *opening) error {
+	if o.start.Narrow == nil || !o.end.After(o.noted) {
+		return nil
+	}
+	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error { return s.alias(ctx, tx, o) })
+	if err != nil {
+		return unavailable(err)
 	}
 	return nil
 }

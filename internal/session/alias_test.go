@@ -18,6 +18,7 @@ func TestAliases(t *testing.T) {
 		{"revoked", testAliasesAreRevoked},
 		{"of a session of its own", testAliasOfOwnSession},
 		{"race", testAliasesRaceTheEnd},
+		{"outlive the session", testAliasesOutliveTheSession},
 	})
 }
 
@@ -125,5 +126,42 @@ func testAliasesRaceTheEnd(t *testing.T, p *place) {
 				t.Errorf("a token of an ended session: %v", err)
 			}
 		}
+	}
+}
+
+// Whoever lowers the lifetime of sessions does not end those that there are. What a program got in such a session dies with it on the last of
+// its days as on the first, under the names that the program knows.
+func testAliasesOutliveTheSession(t *testing.T, p *place) {
+	before, c := alone(t, p, session.DefaultConfig())
+	one, _ := before.openPage(t, newSubject())
+	cfg := session.DefaultConfig()
+	cfg.Idle, cfg.Lifetime = 24*time.Hour, 24*time.Hour
+	n := newNode(t, p.again(t), cfg, c.Now)
+	got, err := n.grantMasked(t.Context(), one.Subject, one.ID, "shop")
+	must(t, err)
+	other, _ := n.openPage(t, one.Subject)
+	_, err = n.grantMasked(t.Context(), one.Subject, other.ID, "shop") // one that ends earlier takes nothing back
+	must(t, err)
+	with := session.Evidence{ClientID: "shop", Narrow: masked}
+	for range 10 { // days in which it is used
+		c.Advance(20 * time.Hour)
+		must(t, n.Sweep(t.Context()))
+		got, err = n.RefreshWith(t.Context(), got.Refresh, with, laptop)
+		must(t, err)
+	}
+	must(t, n.Sweep(t.Context()))
+	must(t, n.End(t.Context(), one.Subject, one.ID, session.SignedOut))
+	if _, err := n.verifier.Verify(t.Context(), got.Access); !errors.Is(err, auth.ErrRevoked) {
+		t.Errorf("after the session has ended: %v", err)
+	}
+	again, _ := before.openPage(t, one.Subject)
+	got, err = before.grantMasked(t.Context(), again.Subject, again.ID, "shop")
+	must(t, err)
+	n.write(t, func(ctx context.Context, tx sqldb.Tx) error {
+		return n.SetRolesTx(ctx, tx, one.Subject, []string{"chief"})
+	})
+	must(t, n.Apply(t.Context()))
+	if _, err := n.verifier.Verify(t.Context(), got.Access); !errors.Is(err, auth.ErrRevoked) {
+		t.Errorf("with the old roles: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ type feed struct {
 	db      *sqldb.DB
 	clock   func() time.Time
 	told    func() any
-	keys    func(context.Context) error // reads the signing keys
+	keys    func(context.Context) error // reads the keys, of tokens and of every other purpose
 	revoked *auth.RevocationSet
 	journal *journal
 	wakes   wakes
@@ -62,12 +63,16 @@ type feed struct {
 
 	turn    chan struct{} // of size 1: full while somebody reads it
 	last    entry         // whose turn it is may touch it
+	keysDue bool          // there may be withdrawn keys that this node still knows; whose turn it is may touch it
 	freshAt atomic.Int64  // microseconds
 }
 
 func newFeed(deps Deps) *feed {
 	return &feed{
-		db: deps.DB, clock: deps.Clock, told: deps.told, keys: deps.Tokens.Reload, revoked: auth.NewRevocationSet(deps.Clock),
+		db: deps.DB, clock: deps.Clock, told: deps.told, revoked: auth.NewRevocationSet(deps.Clock),
+		keys: func(ctx context.Context) error {
+			return errors.Join(deps.Keyring.Reload(ctx), deps.Tokens.Reload(ctx))
+		},
 		journal: newJournal(), wakes: newWakes(),
 		turn: make(chan struct{}, 1),
 	}
@@ -174,15 +179,22 @@ func (f *feed) pull(ctx context.Context) (grown bool, err error) {
 	}
 	f.freshAt.Store(sqldb.Micros(at))
 	f.journal.add(entries, anew, at)
-	return len(entries) > 0, f.replaceKeys(ctx, entries)
+	// Where the feed is read anew, the entry that told of a key may have been swept.
+	f.keysDue = f.keysDue || anew || slices.ContainsFunc(entries, func(e entry) bool { return e.Kind == auth.RevokeKey })
+	return len(entries) > 0, f.replaceKeys(ctx)
 }
 
-// replaceKeys makes this node stop signing with keys that were revoked: their tokens would be refused.
-func (f *feed) replaceKeys(ctx context.Context, entries []entry) error {
-	if !slices.ContainsFunc(entries, func(e entry) bool { return e.Kind == auth.RevokeKey }) {
+// replaceKeys makes this node forget keys that were withdrawn: what it makes with them would be refused, and what others make with them must
+// be, also when the feed no longer says so. Where the keys cannot be read, they are with the next look at the feed.
+func (f *feed) replaceKeys(ctx context.Context) error {
+	if !f.keysDue {
 		return nil
 	}
-	return f.keys(ctx)
+	if err := f.keys(ctx); err != nil {
+		return err
+	}
+	f.keysDue = false
+	return nil
 }
 
 // RevocationsAge is how long ago this node last read what has been revoked; zero before it first did.

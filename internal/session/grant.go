@@ -79,6 +79,9 @@ func (g *Granting) Commit(ctx context.Context) (Tokens, error) {
 	if err := g.finish(ctx); err != nil {
 		return Tokens{}, fmt.Errorf("start grant: %w", err)
 	}
+	if err := g.service.keepAliases(ctx, g.opening); err != nil {
+		return Tokens{}, fmt.Errorf("start grant: %w", err)
+	}
 	tokens, err := g.service.firstTokens(ctx, g.opening)
 	if err != nil {
 		return Tokens{}, fmt.Errorf("start grant: %w", err)
@@ -143,20 +146,7 @@ func (s sqlStore) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finish, 
 	if err := o.admit(s.cfg, p); err != nil {
 		return nil, err
 	}
-	var end time.Time
-	a, err := sqldb.One(ctx, tx, func(r sqldb.Row) (a attachment, err error) {
-		var amr string
-		var auth, ends int64
-		if err := r.Scan(&auth, &a.acr, &amr, &ends); err != nil {
-			return attachment{}, err
-		}
-		a.authTime, end = sqldb.Time(auth), sqldb.Time(ends)
-		a.amr, err = decodeList(amr)
-		return a, err
-	}, findAttachable, o.id.String(), o.start.Subject, sqldb.Micros(o.now))
-	if errors.Is(err, sqldb.ErrNotFound) {
-		return nil, ErrNotFound
-	}
+	a, end, err := s.attachable(ctx, tx, o.id.String(), o)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +156,25 @@ func (s sqlStore) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finish, 
 	a.lasts = o.idle.Sub(o.now)
 	o.adopt(a)
 	return finished, s.insertGrant(ctx, tx, o)
+}
+
+// attachable returns what a live session of the person's says, and when it ends at the latest; ErrNotFound where it is not live. The
+// person is locked.
+func (s sqlStore) attachable(ctx context.Context, tx sqldb.Tx, id string, o *opening) (a attachment, end time.Time, err error) {
+	a, err = sqldb.One(ctx, tx, func(r sqldb.Row) (a attachment, err error) {
+		var amr string
+		var auth, ends int64
+		if err := r.Scan(&auth, &a.acr, &amr, &ends); err != nil {
+			return attachment{}, err
+		}
+		a.authTime, end = sqldb.Time(auth), sqldb.Time(ends)
+		a.amr, err = decodeList(amr)
+		return a, err
+	}, findAttachable, id, o.start.Subject, sqldb.Micros(o.now))
+	if errors.Is(err, sqldb.ErrNotFound) {
+		err = ErrNotFound
+	}
+	return a, end, err
 }
 
 func (s sqlStore) endGrant(ctx context.Context, tx sqldb.Tx, e ending, in, id uuid.UUID) error {

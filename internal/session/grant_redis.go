@@ -47,6 +47,7 @@ func (s *redisStore) attach(ctx context.Context, tx sqldb.Tx, o *opening) (finis
 			return err
 		}
 		o.adopt(a)
+		o.end = o.now.Add(time.Duration(parseNumber(answer[4])) * time.Microsecond)
 		return nil
 	}, nil
 }

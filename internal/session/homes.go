@@ -253,6 +253,9 @@ func (s *homes) startAgain(ctx context.Context, tx sqldb.Tx, o *opening) error {
 	again := *o
 	again.person, again.session.Epoch = p, p.epoch
 	again.begin(s.cfg, p.now)
+	if err := s.sql.growable(ctx, tx, &again); err != nil {
+		return err
+	}
 	full, err := s.sql.open(ctx, tx, &again)
 	if err == nil && full {
 		err = ErrLimitReached

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
+	"github.com/sumunio/sumun/internal/token"
 )
 
 func TestHousekeeping(t *testing.T) {
@@ -94,4 +96,36 @@ func testSweepRemovesEverything(t *testing.T, p *place) {
 		}
 	}
 	n.openPage(t, subject)
+}
+
+func TestPersonsOutliveTheirSessions(t *testing.T) {
+	onEach(t, []test{{"lifetime lowered", testPersonOutlivesSessions}})
+}
+
+// Whoever lowers the lifetime of sessions does not end those that there are: a person who has one that is older must be known for as long,
+// or nobody could end it any more.
+func testPersonOutlivesSessions(t *testing.T, p *place) {
+	before, c := alone(t, p, session.DefaultConfig())
+	long := before.signIn(t, session.Start{})
+	cfg := session.DefaultConfig()
+	cfg.Idle, cfg.Lifetime = 24*time.Hour, 24*time.Hour
+	var keys *token.Service
+	n := newNode(t, p.again(t), cfg, c.Now, func(d *session.Deps) { keys = d.Tokens })
+	n.signIn(t, session.Start{Subject: long.Session.Subject})
+	tokens := long.Tokens
+	for range 45 {
+		c.Advance(20 * time.Hour)
+		must(t, n.Sweep(t.Context()))
+		must(t, keys.Load(t.Context())) // a month is longer than a key signs
+		tokens = n.refresh(t, tokens.Refresh)
+	}
+	n.write(t, func(ctx context.Context, tx sqldb.Tx) error {
+		return n.EndAllTx(ctx, tx, long.Session.Subject, session.AccountDisabled)
+	})
+	if _, err := n.Refresh(t.Context(), tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
+		t.Errorf("after the account was disabled: %v", err)
+	}
+	if _, err := n.verifier.Verify(t.Context(), tokens.Access); !errors.Is(err, auth.ErrRevoked) {
+		t.Errorf("a token of a disabled account: %v", err)
+	}
 }

@@ -147,6 +147,8 @@ type Start struct {
 	// sign-in that read them before a change cannot bring the old ones back.
 	Roles []string
 
+	// From is the session that this one grows out of: it must be live when this one starts, or ErrNotFound comes from Begin or Commit.
+	From string
 	Page bool // of our own pages: it has a cookie, and no grant
 
 	ClientID    string // of the first grant; FirstParty when empty

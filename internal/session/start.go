@@ -20,7 +20,8 @@ type Starting struct {
 
 // Begin decides in the caller's transaction that a session starts: with the cookie of our own pages, or with one grant. Its
 // id is always new. Whatever else starts or ends sessions of the person waits until the transaction ends, so this belongs at
-// its end. Once it has committed, Commit brings the session to life; without that there is none.
+// its end. Once it has committed, Commit brings the session to life; without that there is none. What ends the session that it
+// grows out of (Start.From) comes either before, and then this one never starts, or after.
 func (s *Service) Begin(ctx context.Context, tx sqldb.Tx, start Start) (*Starting, error) {
 	st, err := s.begin(ctx, tx, start)
 	if err != nil {

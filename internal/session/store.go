@@ -87,6 +87,7 @@ type opening struct {
 	// What begin and admit fill in.
 	now       time.Time
 	idle, end time.Time // when it ends unless used, and at the latest
+	noted     time.Time // the end that aliases outlive
 	person    person
 	session   Session
 	cookie    cookie
@@ -221,7 +222,8 @@ const (
 	lockSubject = `INSERT INTO session_subjects (subject, routing, epoch, roles, purge_at, home)
 		VALUES ($1, $2, 0, $3, $4, COALESCE((SELECT target FROM session_moves WHERE id = 1), $5))
 		ON CONFLICT (subject) DO UPDATE
-			SET purge_at = excluded.purge_at, roles = COALESCE(session_subjects.roles, excluded.roles),
+			SET purge_at = CASE WHEN session_subjects.purge_at < excluded.purge_at THEN excluded.purge_at ELSE session_subjects.purge_at END,
+				roles = COALESCE(session_subjects.roles, excluded.roles),
 				home = CASE WHEN session_subjects.home = '' THEN $5 ELSE session_subjects.home END
 		RETURNING ` + personColumns + `COALESCE(CAST($6 AS BIGINT), (SELECT now FROM session_clock))`
 	personColumns = `routing, epoch, roles, seq, ended_seq, home, `

@@ -130,11 +130,24 @@ func (s *redisStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish
 	if err := o.admit(s.cfg, p); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error { return s.open(ctx, o) }, nil
+	from, err := rawID(o.start.From)
+	if err != nil {
+		return nil, ErrNotFound
+	}
+	return func(ctx context.Context) error {
+		if from != "" {
+			// What ended the session that this one grows out of may be decided and not carried out yet: it would not find this one,
+			// which is younger.
+			if err := s.applyTo(ctx, o.start.Subject); err != nil {
+				return unavailable(err)
+			}
+		}
+		return s.open(ctx, o, from)
+	}, nil
 }
 
 // open brings a session to life whose transaction has committed.
-func (s *redisStore) open(ctx context.Context, o *opening) error {
+func (s *redisStore) open(ctx context.Context, o *opening, from string) error {
 	var cookie, grant, hash, thumbprint, authTime string
 	if o.start.Page {
 		cookie = short(o.cookie.hash())
@@ -149,7 +162,7 @@ func (s *redisStore) open(ctx context.Context, o *opening) error {
 		number(o.person.seq), encodeSubject(o.start.Subject), encodeWords(o.session.Roles), number(o.person.epoch),
 		string(o.id[:]), string(deviceClass(o.start.Device.UserAgent)), encodeSessionTail(o.start), encodeDevice(o.start.Device),
 		duration(s.cfg.Idle), duration(s.cfg.Lifetime), authTime, cookie, grant, encodeGrantTail(o.start), hash,
-		thumbprint,
+		thumbprint, from,
 	}
 	for _, q := range s.cfg.quotas(o.start, o.session.Roles) {
 		args = append(args, q.encode()...)
@@ -165,6 +178,8 @@ func (s *redisStore) open(ctx context.Context, o *opening) error {
 		return s.refused(ctx, o, ErrOvertaken)
 	case "full":
 		return s.refused(ctx, o, ErrLimitReached)
+	case "gone":
+		return s.refused(ctx, o, ErrNotFound)
 	}
 	o.begin(s.cfg, parseMicros(answer[2]))
 	if answer[1] != "0" {

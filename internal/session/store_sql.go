@@ -64,6 +64,9 @@ func (s sqlStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, e
 	if err := o.admit(s.cfg, p); err != nil {
 		return nil, err
 	}
+	if err := s.growable(ctx, tx, o); err != nil {
+		return nil, err
+	}
 	full, err := s.open(ctx, tx, o)
 	if err != nil {
 		return nil, err
@@ -72,6 +75,15 @@ func (s sqlStore) start(ctx context.Context, tx sqldb.Tx, o *opening) (finish, e
 		return func(ctx context.Context) error { return s.refused(ctx, o, ErrLimitReached) }, nil
 	}
 	return finished, nil
+}
+
+// growable refuses a session that is to grow out of one which is not live. The person is locked: it stays as it is.
+func (s sqlStore) growable(ctx context.Context, tx sqldb.Tx, o *opening) error {
+	if o.start.From == "" {
+		return nil
+	}
+	_, _, err := s.attachable(ctx, tx, o.start.From, o)
+	return err
 }
 
 // open brings the session to life unless it is to be refused, as there are too many.

@@ -3,10 +3,13 @@ package token_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -98,6 +101,60 @@ func TestOpaqueIsAuthentic(t *testing.T) {
 			t.Errorf("%q: %v", raw, err)
 		}
 	}
+}
+
+// Who got hold of a key could make tokens of any age. After the key was withdrawn none may be taken where it was verified before: that is
+// remembered for so long only as tokens of ours live.
+func TestOpaqueLivesAsOurs(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, openSQLite(t))
+	s := f.started(t, nil)
+	if _, err := s.Issue(t.Context(), token.Grant{Subject: "alice", ClientID: "shop", Opaque: true}); err != nil {
+		t.Fatal(err)
+	}
+	v, now := f.reads(t, s), f.clock.Now()
+	forge := func(issued, expires any) error {
+		_, err := v.Verify(t.Context(), f.forge(t, map[string]any{
+			"iss": issuer, "aud": issuer, "sub": "alice", "client_id": "shop", "jti": "j", "roles": []string{}, "iat": issued, "exp": expires,
+		}))
+		return err
+	}
+	if err := forge(now.Unix(), now.Add(time.Hour).Unix()); err != nil {
+		t.Errorf("the longest that we would make: %v", err)
+	}
+	for name, err := range map[string]error{
+		"a second longer":   forge(now.Unix(), now.Add(time.Hour+time.Second).Unix()),
+		"for years":         forge(now.Unix(), now.AddDate(10, 0, 0).Unix()),
+		"made in years":     forge(now.AddDate(10, 0, 0).Unix(), now.AddDate(10, 0, 0).Add(time.Minute).Unix()),
+		"without a time":    forge(nil, now.Add(time.Minute).Unix()),
+		"without an end":    forge(now.Unix(), nil),
+		"before there were": forge(0, now.Add(time.Minute).Unix()),
+	} {
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// forge seals claims as who knows the key can.
+func (f *fleet) forge(tb testing.TB, claims map[string]any) string {
+	tb.Helper()
+	key, err := f.keys.ByID(tb.Context(), token.OpaquePurpose, 1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	plain, err := json.Marshal(claims)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	aead, err := chacha20poly1305.NewX(key.Secret)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b := make([]byte, 5+aead.NonceSize())
+	b[0], b[4] = 1, 1
+	b = aead.Seal(b, b[5:], plain, append([]byte("sumun opaque access token "), b[:5]...))
+	return token.OpaquePrefix + base64.RawURLEncoding.EncodeToString(b)
 }
 
 func FuzzOpen(f *testing.F) {

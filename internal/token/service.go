@@ -244,6 +244,7 @@ type claims struct {
 	Roles       []string         `json:"roles"`
 	Epoch       int64            `json:"epoch"`
 	ClientEpoch int64            `json:"client_epoch,omitempty"`
+	Through     []auth.Party     `json:"exchanged_through,omitempty"`
 	Actor       *actor           `json:"act,omitempty"`
 
 	Confirmation *auth.Confirmation `json:"cnf,omitempty"`
@@ -313,7 +314,7 @@ func (s *Service) Issue(ctx context.Context, g Grant) (Access, error) {
 			IssuedAt: jwt.NewNumericDate(issued), ExpiresAt: jwt.NewNumericDate(access.ExpiresAt),
 		},
 		ClientID: g.ClientID, Scope: g.Scope, SessionID: g.SessionID, GrantID: g.GrantID, ACR: g.ACR, AMR: g.AMR, Roles: g.Roles,
-		Epoch: g.Epoch, ClientEpoch: g.ClientEpoch,
+		Epoch: g.Epoch, ClientEpoch: g.ClientEpoch, Through: g.Through,
 	}
 	if g.Actor != "" {
 		c.Actor = &actor{g.Actor}

@@ -118,6 +118,8 @@ type Grant struct {
 	// the claim is left out.
 	Epoch       int64
 	ClientEpoch int64
+	// Through are the clients that had what the token is exchanged for, the first one first.
+	Through []auth.Party
 	// Actor is who acts in the subject's name (RFC 8693 section 4.1); empty: the subject.
 	Actor string
 	// NotAfter is when the token expires at the latest; zero: only its lifetime decides.

@@ -64,7 +64,7 @@ var visible = []string{
 	"database.unreachable", "database.busy", "database.full", "database.read_only", "database.damaged", "database.unconfirmed",
 	"audit.cursor", "mail.address", "token.no_key",
 	"session.cursor", "session.ended", "session.invalid_cookie", "session.limit_reached", "session.not_found",
-	"session.overtaken", "session.unavailable", "oidc.request_refused", "oidc.client_unknown", "oidc.user_code",
+	"session.overtaken", "session.unavailable", "oidc.request_refused", "oidc.request_over", "oidc.client_unknown", "oidc.user_code",
 	"identity.invalid_credentials", "identity.too_many_attempts", "identity.too_many_requests", "identity.account_disabled",
 	"identity.account_not_found", "identity.confirmation_invalid", "identity.password_refused", "identity.password_reused",
 	"identity.current_password_wrong", "identity.user_name_taken", "identity.email_taken", "identity.invalid_field",

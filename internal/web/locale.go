@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	texttemplate "text/template"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 type locale struct {
 	lang     string
 	messages map[string]string
-	pages    map[string]*template.Template // by page name
+	pages    map[string]func() (*template.Template, error) // by page name; parsed when first shown, and kept
 	mailHTML *template.Template
 	mailText *texttemplate.Template
 }
@@ -30,7 +31,7 @@ func newLocale(lang, service string, providers []Provider, public *assets) (*loc
 	if err != nil {
 		return nil, err
 	}
-	l := &locale{lang: lang, messages: messages, pages: map[string]*template.Template{}}
+	l := &locale{lang: lang, messages: messages, pages: map[string]func() (*template.Template, error){}}
 	funcs := template.FuncMap{
 		"t":           l.text,
 		"asset":       public.url,
@@ -60,9 +61,7 @@ func newLocale(lang, service string, providers []Provider, public *assets) (*loc
 	}
 	for _, file := range names {
 		name := strings.TrimSuffix(path.Base(file), ".html")
-		if l.pages[name], err = parsePage(base, name); err != nil {
-			return nil, err
-		}
+		l.pages[name] = sync.OnceValues(func() (*template.Template, error) { return parsePage(base, name) })
 	}
 	if l.mailHTML, err = template.New("mail.html").Funcs(funcs).ParseFS(content, "templates/mail/mail.html"); err != nil {
 		return nil, err

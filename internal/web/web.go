@@ -152,8 +152,8 @@ func (r *Renderer) Page(w http.ResponseWriter, req *http.Request, status int, pa
 	if f, ok := page.(interface{ failed() bool }); ok && f.failed() {
 		doc.Title = l.must("form.error_title", "title", title)
 	}
-	var body bytes.Buffer
-	if err := l.pages[m.Template].ExecuteTemplate(&body, "layout", doc); err != nil {
+	body, err := l.execute(m.Template, doc)
+	if err != nil {
 		return fmt.Errorf("page %s: %w", m.Template, err)
 	}
 	if asked := req.URL.Query().Get("lang"); asked == lang {
@@ -167,6 +167,14 @@ func (r *Renderer) Page(w http.ResponseWriter, req *http.Request, status int, pa
 		_, _ = w.Write(body.Bytes()) // a visitor who has left is not an error
 	}
 	return nil
+}
+
+func (l *locale) execute(name string, doc document) (body bytes.Buffer, err error) {
+	set, err := l.pages[name]()
+	if err == nil {
+		err = set.ExecuteTemplate(&body, "layout", doc)
+	}
+	return body, err
 }
 
 // pageHeaders sets what every page carries. The referrer stays on this host, because addresses may hold tokens.
@@ -207,7 +215,8 @@ func (r *Renderer) Fault(w http.ResponseWriter, req *http.Request, f *fault.Faul
 	}
 }
 
-// parsePage returns the set of one page: the layout, the shared parts, and the page itself.
+// parsePage returns the set of one page: the layout, the shared parts, and the page itself. All pages in all languages would be megabytes of
+// parsed text, most of which few servers ever show.
 func parsePage(base *template.Template, name string) (*template.Template, error) {
 	set, err := base.Clone()
 	if err != nil {

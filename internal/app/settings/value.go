@@ -116,12 +116,11 @@ func parseOne(field reflect.Value, text string) error {
 }
 
 func setDuration(field reflect.Value, text string) error {
-	d, err := parseDuration(text)
-	if err != nil {
-		return errors.New("is not a duration; write a number with its unit, such as 500ms, 10s, 15m, 12h or 30d")
+	d, err := ParseDuration(text)
+	if err == nil {
+		field.SetInt(int64(d))
 	}
-	field.SetInt(int64(d))
-	return nil
+	return err
 }
 
 func setBool(field reflect.Value, text string) error {
@@ -164,24 +163,27 @@ func setNumber(field reflect.Value, text string) error {
 
 const day = 24 * time.Hour
 
-// parseDuration reads Go's notation, and days: "30d", "1d12h".
-func parseDuration(text string) (time.Duration, error) {
-	days, rest, found := strings.Cut(text, "d")
-	if !found {
-		return time.ParseDuration(text)
+// ParseDuration reads a duration as files, variables and flags write it: in Go's notation, and in days, "30d", "1d12h". Its error goes on
+// where "12x" ends.
+func ParseDuration(text string) (time.Duration, error) {
+	var days uint64
+	var err error
+	rest := text
+	if before, after, found := strings.Cut(text, "d"); found {
+		days, err = strconv.ParseUint(before, 10, 16)
+		rest = after
 	}
-	n, err := strconv.ParseUint(days, 10, 16)
+	var d time.Duration
+	if err == nil && (rest != "" || text == "") {
+		d, err = time.ParseDuration(rest)
+	}
 	if err != nil {
-		return 0, fmt.Errorf("days: %w", err)
+		return 0, errors.New("is not a duration; write a number with its unit, such as 500ms, 10s, 15m, 12h or 30d")
 	}
-	if rest == "" {
-		return time.Duration(n) * day, nil
-	}
-	d, err := time.ParseDuration(rest)
-	return time.Duration(n)*day + d, err
+	return time.Duration(days)*day + d, nil
 }
 
-// formatDuration writes what parseDuration reads, in the shortest form: "90d", "15m", "1m30s".
+// formatDuration writes what ParseDuration reads, in the shortest form: "90d", "15m", "1m30s".
 func formatDuration(d time.Duration) string {
 	if d >= day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"

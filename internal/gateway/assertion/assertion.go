@@ -2,8 +2,8 @@
 // service alone.
 //
 // It owns the gateway's signing keys and their publication. It promises that an assertion is good for the one audience it was made for,
-// for a minute; that all gateways with the same secrets sign with the same keys and publish them, also after a restart; and that signing
-// is not done for each request, but once in half a minute for each token and service.
+// for a minute; that all gateways with the same secrets sign with the same keys and publish them, also after a restart; that
+// nothing is signed with a key that was replaced; and that signing is not done for each request, but once in half a minute for each token and service.
 //
 // It refuses to say more than the token did.
 package assertion
@@ -40,6 +40,11 @@ const (
 type Signer struct {
 	issuer string
 	clock  func() time.Time
+	now    atomic.Pointer[signing]
+}
+
+// signing is what is signed with, and published.
+type signing struct {
 	key    *ecdsa.PrivateKey
 	header string // of every assertion, encoded
 	keys   []byte // the JWK set
@@ -47,31 +52,50 @@ type Signer struct {
 
 // New returns a signer that signs with the key of the first secret, and publishes those of all.
 func New(issuer string, secrets [][]byte, clock func() time.Time) (*Signer, error) {
-	if len(secrets) == 0 {
-		return nil, errors.New("no secret to derive a key from")
-	}
 	s := &Signer{issuer: issuer, clock: clock}
+	return s, s.Replace(secrets)
+}
+
+// Replace makes other secrets take the place of those that there were. Nothing that was signed before is used again.
+func (s *Signer) Replace(secrets [][]byte) error {
+	if len(secrets) == 0 {
+		return errors.New("no secret to derive a key from")
+	}
+	next := &signing{}
 	var set struct {
 		Keys []jwk `json:"keys"`
 	}
 	for i, secret := range secrets {
 		key, err := derive(secret)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		public, err := describe(&key.PublicKey)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		set.Keys = append(set.Keys, public)
 		if i == 0 {
-			s.key = key
-			s.header = encode(fmt.Appendf(nil, `{"alg":"ES256","typ":%q,"kid":%q}`, auth.TypeAssertion, public.ID))
+			next.key = key
+			next.header = encode(fmt.Appendf(nil, `{"alg":"ES256","typ":%q,"kid":%q}`, auth.TypeAssertion, public.ID))
 		}
 	}
 	var err error
-	s.keys, err = json.Marshal(set)
-	return s, err
+	if next.keys, err = json.Marshal(set); err != nil {
+		return err
+	}
+	s.now.Store(next)
+	return nil
+}
+
+// KeyID is the kid of what is signed with the key of a secret.
+func KeyID(secret []byte) (string, error) {
+	key, err := derive(secret)
+	if err != nil {
+		return "", err
+	}
+	public, err := describe(&key.PublicKey)
+	return public.ID, err
 }
 
 // derive makes a key out of a secret, always the same one. That a candidate is no key has a probability of 2^-32.
@@ -121,7 +145,7 @@ func (s *Signer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	h.Set("Content-Type", "application/jwk-set+json")
 	h.Set("Cache-Control", "public, max-age=300")
 	h.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(s.keys) // the client is gone when this fails
+	_, _ = w.Write(s.now.Load().keys) // the client is gone when this fails
 }
 
 // Audience makes the assertions for one service.
@@ -134,6 +158,7 @@ type Audience struct {
 // generation is assertions made within reuse of each other. Claims are known by their address: a verifier returns the same for the
 // same token as long as it remembers it, and while they are here the address is not given to others.
 type generation struct {
+	by     *signing
 	until  time.Time
 	count  atomic.Int64
 	signed sync.Map // *auth.Claims to []string
@@ -150,7 +175,7 @@ func (a *Audience) Authorization(c *auth.Claims) ([]string, error) {
 	if value, found := kept.signed.Load(c); found {
 		return value.([]string), nil
 	}
-	token, err := a.sign(c, now)
+	token, err := a.sign(c, now, kept.by)
 	if err != nil {
 		return nil, err
 	}
@@ -163,12 +188,13 @@ func (a *Audience) Authorization(c *auth.Claims) ([]string, error) {
 
 // generation returns the current one. The time in which one is used begins with it, so that whatever is in it has half of its life left.
 func (a *Audience) generation(now time.Time) *generation {
+	by := a.signer.now.Load()
 	for {
 		kept := a.kept.Load()
-		if kept != nil && now.Before(kept.until) && kept.count.Load() < maxKept {
+		if kept != nil && kept.by == by && now.Before(kept.until) && kept.count.Load() < maxKept {
 			return kept
 		}
-		next := &generation{until: now.Add(reuse)}
+		next := &generation{by: by, until: now.Add(reuse)}
 		if a.kept.CompareAndSwap(kept, next) {
 			return next
 		}
@@ -192,13 +218,15 @@ type statement struct {
 	Roles       []string `json:"roles,omitempty"`
 	Epoch       int64    `json:"epoch,omitempty"`
 	ClientEpoch int64    `json:"client_epoch,omitempty"`
+
+	Through []auth.Party `json:"exchanged_through,omitempty"`
 }
 
-func (a *Audience) sign(c *auth.Claims, now time.Time) (string, error) {
+func (a *Audience) sign(c *auth.Claims, now time.Time, by *signing) (string, error) {
 	said := statement{
 		Issuer: a.signer.issuer, Subject: c.Subject, Audience: a.name, IssuedAt: now.Unix(), ExpiresAt: now.Add(lifetime).Unix(),
 		ID: c.ID, ClientID: c.ClientID, Scope: c.Scope, SessionID: c.SessionID, ACR: c.ACR, AMR: c.AMR, Roles: c.Roles,
-		Epoch: c.Epoch, ClientEpoch: c.ClientEpoch,
+		Epoch: c.Epoch, ClientEpoch: c.ClientEpoch, Through: c.Through,
 	}
 	if !c.AuthTime.IsZero() {
 		said.AuthTime = c.AuthTime.Unix()
@@ -207,8 +235,8 @@ func (a *Audience) sign(c *auth.Claims, now time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make assertion: %w", err)
 	}
-	text := a.signer.header + "." + encode(payload)
-	signature, err := jwt.SigningMethodES256.Sign(text, a.signer.key)
+	text := by.header + "." + encode(payload)
+	signature, err := jwt.SigningMethodES256.Sign(text, by.key)
 	if err != nil {
 		return "", fmt.Errorf("sign assertion: %w", err)
 	}

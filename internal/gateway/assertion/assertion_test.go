@@ -22,6 +22,7 @@ var secret = []byte("a secret that all gateways share.")
 var kim = &auth.Claims{
 	Subject: "kim", ClientID: "shop", SessionID: "s1", Scope: "read write", Roles: []string{"admin"}, ID: "j1",
 	AuthTime: time.Unix(1e9, 0), ACR: "1", AMR: []string{"pwd"}, Epoch: 3, ClientEpoch: 4,
+	Through: []auth.Party{{ClientID: "first", ClientEpoch: 5}},
 }
 
 func signer(t testing.TB, clock func() time.Time, secrets ...[]byte) *assertion.Signer {
@@ -74,7 +75,7 @@ func TestForOneServiceAlone(t *testing.T) {
 	}
 	if c.Subject != kim.Subject || c.ClientID != kim.ClientID || c.SessionID != kim.SessionID || c.Scope != kim.Scope || c.ID != kim.ID ||
 		!slices.Equal(c.Roles, kim.Roles) || !slices.Equal(c.AMR, kim.AMR) || c.ACR != kim.ACR || !c.AuthTime.Equal(kim.AuthTime) ||
-		c.Epoch != kim.Epoch || c.ClientEpoch != kim.ClientEpoch || !slices.Equal(c.Audience, []string{"a"}) || c.ExpiresAt.Sub(c.IssuedAt) != time.Minute {
+		c.Epoch != kim.Epoch || c.ClientEpoch != kim.ClientEpoch || !slices.Equal(c.Through, kim.Through) || !slices.Equal(c.Audience, []string{"a"}) || c.ExpiresAt.Sub(c.IssuedAt) != time.Minute {
 		t.Errorf("the service is told %+v", c)
 	}
 	for name, tc := range map[string]struct {
@@ -161,6 +162,36 @@ func TestSignedOnce(t *testing.T) {
 	value, err := a.Authorization(&again)
 	if err != nil || value[0] == round() {
 		t.Errorf("one token's assertion is given to another: %v", err)
+	}
+}
+
+// A key that leaked must sign nothing any more, not even for who was told something with it a moment ago, and no longer be published.
+func TestReplacedKey(t *testing.T) {
+	t.Parallel()
+	s := signer(t, time.Now, secret)
+	a := s.For("a")
+	before, err := a.Authorization(kim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := []byte("another secret that they all share")
+	if err := s.Replace([][]byte{other}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := a.Authorization(kim)
+	if err != nil || after[0] == before[0] {
+		t.Errorf("what the old key has signed is told again, %v", err)
+	}
+	published := httptest.NewRecorder()
+	s.ServeHTTP(published, httptest.NewRequest("GET", "/", nil))
+	for of, want := range map[string]bool{string(secret): false, string(other): true} {
+		id, err := assertion.KeyID([]byte(of))
+		if err != nil || strings.Contains(published.Body.String(), id) != want {
+			t.Errorf("%s is published: %v, %v", of, !want, err)
+		}
+	}
+	if err := s.Replace(nil); err == nil {
+		t.Error("without a secret")
 	}
 }
 

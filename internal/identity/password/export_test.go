@@ -41,3 +41,9 @@ func Reencode(stored string) (string, error) {
 func (h *Hasher) OnSleep(tell func(d, slowest time.Duration)) {
 	h.sleep = func(_ context.Context, d time.Duration) error { tell(d, h.pace.slowest()); return nil }
 }
+
+// Score is score.
+var Score = score
+
+// Replaced is how many different characters of a text may stand for letters.
+var Replaced = different

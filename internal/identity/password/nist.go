@@ -4,9 +4,6 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-
-	zxcvbn "github.com/ccojocar/zxcvbn-go"
-	"github.com/ccojocar/zxcvbn-go/matching"
 )
 
 const (
@@ -41,18 +38,20 @@ func strength(c candidate) int {
 		text = strings.ToValidUTF8(text[:maxEstimated], "")
 	}
 	words := c.person.words(2)
-	different := 0
+	if different(text) <= maxReplaced {
+		return score(text, words, true)
+	}
+	return min(score(text, words, false), score(replaced.Replace(text), words, false))
+}
+
+// different counts the different characters that may stand for letters.
+func different(text string) (n int) {
 	for _, r := range replacing {
 		if strings.ContainsRune(text, r) {
-			different++
+			n++
 		}
 	}
-	if different <= maxReplaced {
-		return zxcvbn.PasswordStrength(text, words).Score
-	}
-	asIs := zxcvbn.PasswordStrength(text, words, matching.FilterL33tMatcher).Score
-	plain := zxcvbn.PasswordStrength(replaced.Replace(text), words, matching.FilterL33tMatcher).Score
-	return min(asIs, plain)
+	return n
 }
 
 // notMadeOfPerson refuses a password that is little else than words about its owner. The whole is compared, not parts of

@@ -17,4 +17,4 @@ set(h, 'g' .. short(grant), 'L' .. struct.pack(GRANT, 0, till, ends, now, auth, 
 set(h, 'h' .. short(grant), hash)
 if thumbprint ~= '' then set(h, 't' .. short(grant), thumbprint) end
 outlive(till)
-return {'granted', text(auth), s:sub(rest), text(till - now)}
+return {'granted', text(auth), s:sub(rest), text(till - now), text(ends - now)}

@@ -1,20 +1,27 @@
--- Brings a session to life, unless all sessions have been ended since its sign-in was decided. When there are too many, the
--- least recently used end.
+-- Brings a session to life, unless all sessions have been ended since its sign-in was decided, or the one that it grows out of is not
+-- live. When there are too many, the least recently used end.
 local seq, subject, roles, epoch = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local session, class, tail, device = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local idle, lifetime, auth = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]) -- nil: now
 local cookie = ARGV[13]
 local grant, grant_tail, hash, thumbprint = ARGV[14], ARGV[15], ARGV[16], ARGV[17]
+local from = ARGV[18] -- '' for a sign-in
 -- then, by threes, the limits: about what, how many, evict or refuse
 
 local h = all()
 if h.m then return {'unknown'} end
 local applied, ended_all = floors(h)
 if seq < ended_all then return {'overtaken'} end
+if from ~= '' then
+  local s = h['s' .. from]
+  if not alive(s) then return {'gone'} end
+  local _, _, _, lasts, ends = struct.unpack(SESSION, s, 2)
+  if lasts <= now or ends <= now then return {'gone'} end
+end
 
 local live = sweep(h)
 local excess = {}
-for i = 18, #ARGV, 3 do
+for i = 19, #ARGV, 3 do
   local about, most, counted = ARGV[i], tonumber(ARGV[i + 1]), {}
   for _, one in ipairs(live) do
     local client = one.value:sub(42):match('^%Z*%z(%Z*)%z')
