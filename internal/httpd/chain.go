@@ -42,8 +42,10 @@ func (e *edge) wrap(next http.Handler) http.Handler {
 		e.metrics.begin()
 		x := e.begin(w, r)
 		// A copy: net/http looks at the body of its own request to see whether all of it was read. Were that ours, what is left
-		// of a refused body would be taken for further requests.
-		r = r.WithContext(x)
+		// of a refused body would be taken for further requests. Package http1 looks at its own, and takes what its context is to carry.
+		if own, ok := r.Context().(interface{ Carry(key, value any) bool }); !ok || !own.Carry(exchangeKey{}, x) {
+			r = r.WithContext(x)
+		}
 		defer func() {
 			if x.abort {
 				panic(http.ErrAbortHandler) // net/http cuts the connection and stays silent

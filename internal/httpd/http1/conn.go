@@ -77,7 +77,7 @@ func (c *conn) serve() {
 		x := &response{conn: c}
 		x.ctx.Context = c.ctx
 		r := new(http.Request).WithContext(&x.ctx)
-		if !parse(r, head) {
+		if !parse(r, &x.url, head) {
 			odd = true
 			c.handOver(posted)
 			return

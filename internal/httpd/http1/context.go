@@ -10,6 +10,7 @@ import (
 // is left by its client: what waiting for the end needs is made when somebody wants to wait.
 type requestContext struct {
 	context.Context // the connection's, which does not end
+	key, value      any
 
 	mu    sync.Mutex
 	err   error
@@ -19,6 +20,24 @@ type requestContext struct {
 }
 
 type hook struct{ f func() }
+
+// Carry makes value that of key, for who serves the request before anybody else does, and would otherwise copy the request only to say so. It
+// reports false where there is one already.
+func (c *requestContext) Carry(key, value any) bool {
+	if c.key != nil {
+		return false
+	}
+	c.key, c.value = key, value
+	return true
+}
+
+// Value implements context.Context.
+func (c *requestContext) Value(key any) any {
+	if key == c.key {
+		return c.value
+	}
+	return c.Context.Value(key)
+}
 
 // Done implements context.Context.
 func (c *requestContext) Done() <-chan struct{} {

@@ -2,11 +2,12 @@ package http1
 
 import (
 	"net/http"
+	"net/url"
 	"runtime"
 )
 
 // Parse is what decides which requests are plain.
-var Parse = parse
+func Parse(r *http.Request, head string) bool { return parse(r, new(url.URL), head) }
 
 // AwaitEarly waits until the watch has seen that the next request has come, while the one of w is being served.
 func AwaitEarly(w http.ResponseWriter) {

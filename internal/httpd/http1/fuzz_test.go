@@ -17,6 +17,9 @@ func FuzzPlainRequestsReadAlike(f *testing.F) {
 	for _, head := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 		"POST /things?x=1;y HTTP/1.1\r\nhost: a:80\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n",
+		"GET //a/b;c=d:@~$&+,-_.?a?b HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /a? HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /a'(b)*!? HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET //a/%2e%2e/b HTTP/1.1\r\nHost: [::1]\r\nconnection: Close\r\nX-A:  1 \t\r\nx-a:2\r\nPragma: no-cache\r\n\r\n",
 		"DELETE /#a HTTP/1.1\r\nHost: a\r\nCookie: a=b; c\r\nX-Empty:\r\nX-\xff: 1\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",

@@ -12,17 +12,16 @@ import (
 // moreFields is room for what handlers add to the header of a request, or of an answer: a gateway does.
 const moreFields = 6
 
-// parse makes r, which is empty but for its context, the request that begins with head. It reports false when the request is not for
-// this package: head is odd in any way, or asks for more than an answer.
-func parse(r *http.Request, head string) (plain bool) {
+// parse makes r, which is empty but for its context, the request that begins with head, to u, which is empty. It reports false when the
+// request is not for this package: head is odd in any way, or asks for more than an answer.
+func parse(r *http.Request, u *url.URL, head string) (plain bool) {
 	line, fields, _ := strings.Cut(head, "\r\n")
 	method, rest, _ := strings.Cut(line, " ")
 	target, version, _ := strings.Cut(rest, " ")
 	if version != "HTTP/1.1" || !syntax.Token(method) || method == http.MethodConnect || !strings.HasPrefix(target, "/") || !syntax.Visible(target) {
 		return false
 	}
-	u, err := url.ParseRequestURI(target)
-	if err != nil {
+	if !parseTarget(u, target) {
 		return false
 	}
 	r.Method, r.URL, r.RequestURI, r.Body = method, u, target, http.NoBody
@@ -57,6 +56,38 @@ func parse(r *http.Request, head string) (plain bool) {
 	}
 	return true
 }
+
+// parseTarget makes u the URL of a target, as url.ParseRequestURI would.
+func parseTarget(u *url.URL, target string) bool {
+	path, query, asks := strings.Cut(target, "?")
+	if isUnescaped(path) {
+		u.Path, u.RawQuery, u.ForceQuery = path, query, asks && query == ""
+		return true
+	}
+	parsed, err := url.ParseRequestURI(target)
+	if err != nil {
+		return false
+	}
+	*u = *parsed
+	return true
+}
+
+// isUnescaped reports whether a path is made of characters that stand for themselves, and are written as such by package url.
+func isUnescaped(path string) bool {
+	for i := range len(path) {
+		if !unescaped[path[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+var unescaped = func() (t [256]bool) {
+	for _, c := range []byte("-_.~$&+,/:;=@0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		t[c] = true
+	}
+	return t
+}()
 
 // plainField notes what a field says of the connection or the body, and reports false where that is not plain.
 func plainField(r *http.Request, name, value string) bool {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +39,8 @@ var errOver = errors.New("http1: the request has been answered")
 type response struct {
 	conn   *conn
 	ctx    requestContext
-	body   body // of the request
+	url    url.URL // of the request, as is its body
+	body   body
 	header http.Header
 
 	status   int // 0 until the header has been written
