@@ -1,10 +1,10 @@
-//go:build unix && !linux
+//go:build unix && (!linux || 386)
 
 package socket
 
 import "syscall"
 
-// Elsewhere the system calls themselves are a library's, which the runtime has to know of.
+// Elsewhere the system calls themselves are a library's, which the runtime has to know of, or, on a 386, parts of another one.
 const direct = false
 
 // Read is the same as on Linux.
