@@ -9,12 +9,12 @@ const direct = false
 
 // Read is the same as on Linux.
 func Read(fd uintptr, p []byte) (n int, err error) {
-	return again(func() (int, error) { return syscall.Read(int(fd), p) })
+	return again(func() (int, error) { return syscall.Read(int(fd), p[:min(len(p), most)]) })
 }
 
 // Write is the same as on Linux.
 func Write(fd uintptr, p []byte) (n int, err error) {
-	return again(func() (int, error) { return syscall.Write(int(fd), p) })
+	return again(func() (int, error) { return syscall.Write(int(fd), p[:min(len(p), most)]) })
 }
 
 // Peek is the same as on Linux.
