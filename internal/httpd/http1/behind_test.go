@@ -21,20 +21,21 @@ import (
 func TestWritersThatOutliveTheirHandler(t *testing.T) {
 	t.Parallel()
 	big := bytes.Repeat([]byte("b"), 16<<20)
-	var left sync.WaitGroup
+	left := make(chan struct{})
 	address := serve(t, http1.New(settings(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/leave" {
 			fmt.Fprint(w, r.URL.Path)
 			return
 		}
-		left.Go(func() {
+		go func() {
+			defer close(left)
 			if _, err := w.Write(big); err != nil {
 				t.Error(err)
 			}
 			for range 3 { // the client has read all, so the answer is over, or is about to be
 				_, _ = io.WriteString(w, "late")
 			}
-		})
+		}()
 		http1.AwaitWriter(w)
 	}))))
 	c := dial(t, address)
@@ -43,7 +44,7 @@ func TestWritersThatOutliveTheirHandler(t *testing.T) {
 	if got != string(big) {
 		t.Errorf("got %d bytes", len(got))
 	}
-	left.Wait()
+	<-left
 	if got := ask(t, c, r, "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"); got != "/next" {
 		t.Errorf("the next request got %.100q", got)
 	}
@@ -76,7 +77,7 @@ func TestFailingWhileSomebodyWrites(t *testing.T) {
 func TestUnrulyHandlers(t *testing.T) {
 	t.Parallel()
 	var left sync.WaitGroup
-	address := serve(t, http1.New(settings(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := http1.New(settings(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who := r.URL.Path[1:]
 		control := http.NewResponseController(w)
 		w.Header().Set("X-Who", who)
@@ -92,8 +93,8 @@ func TestUnrulyHandlers(t *testing.T) {
 				}
 			})
 		}
-	}))))
-	defer left.Wait()
+	})))
+	address := serve(t, s)
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
@@ -121,6 +122,10 @@ func TestUnrulyHandlers(t *testing.T) {
 		})
 	}
 	all.Wait()
+	if err := s.Shutdown(t.Context()); err != nil { // so that nobody is left behind any more
+		t.Error(err)
+	}
+	left.Wait()
 }
 
 // A deadline for reading is about the body. Behind it, work for a client that leaves must end as it does without.
