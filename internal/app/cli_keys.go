@@ -63,7 +63,7 @@ func (c *keysRotateCommand) Run(ctx context.Context, p *program) error {
 	case other && c.Now:
 		return usageError{fmt.Errorf("--now is for signing keys; leave it out with --kind %s", c.Kind)}
 	case other && c.RevokeOld && kind.named == nil:
-		return usageError{fmt.Errorf("--revoke-old would lock out more than thieves; leave it out with --kind %s: see --help", c.Kind)}
+		return usageError{fmt.Errorf("keys of --kind %s cannot be withdrawn: %s; leave --revoke-old out to rotate them", c.Kind, kind.stays)}
 	case other && !c.RevokeOld && kind.brief:
 		return usageError{fmt.Errorf("what keys of --kind %s make lives for a minute, so they are only withdrawn; add --revoke-old", c.Kind)}
 	}
@@ -94,7 +94,11 @@ func (c *keysRotateCommand) rotateSigning(ctx context.Context, p *program, s *id
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(p.stdout, "signing keys rotated")
+	done := "signing keys rotated"
+	if c.RevokeOld {
+		done = "signing keys withdrawn: a new one is used in their place"
+	}
+	_, err = fmt.Fprintln(p.stdout, done)
 	return err
 }
 
@@ -103,17 +107,18 @@ type keyKind struct {
 	purpose, what string
 	// named is under which name what a key has made is revoked; nil where old keys cannot be withdrawn.
 	named func(purpose string, key keyring.Key) (string, error)
-	brief bool // what its keys make is over so soon that old ones need not be kept
+	stays string // why they cannot, in words for the operator
+	brief bool   // what its keys make is over so soon that old ones need not be kept
 }
 
 // keyKinds are all but the signing keys, which have a life of their own. Two purposes are not among them: pairwise names, which would all
 // become others, and the marks of addresses in limits, which are over before anybody could rotate their key.
 var keyKinds = map[string]keyKind{
-	"pepper":    {purpose: password.PepperPurpose, what: "peppers"},
+	"pepper":    {purpose: password.PepperPurpose, what: "peppers", stays: "no password could be verified any more"},
 	"refresh":   {purpose: session.MACPurpose, what: "refresh keys", named: byNumber},
 	"opaque":    {purpose: token.OpaquePurpose, what: "opaque token keys", named: byOpaqueID},
 	"nonce":     {purpose: session.NoncePurpose, what: "nonce keys", named: byNumber},
-	"veil":      {purpose: oidc.VeilPurpose, what: "veil keys"},
+	"veil":      {purpose: oidc.VeilPurpose, what: "veil keys", stays: "they authenticate nothing, and what was hidden under them has left"},
 	"assertion": {purpose: assertionPurpose, what: "assertion keys", named: byThumbprint, brief: true},
 }
 

@@ -66,81 +66,104 @@ type identityServices struct {
 }
 
 func newIdentity(f *foundation) (s *identityServices, err error) {
-	cfg := f.cfg
-	s = &identityServices{trail: audit.New(cfg.Audit, f.clock)}
-	transport, err := s.newTransport(f)
-	if err != nil {
+	s = &identityServices{trail: audit.New(f.cfg.Audit, f.clock)}
+	if err = s.openMail(f); err != nil {
 		return nil, err
 	}
-	if s.queue, err = mail.NewQueue(cfg.Mail, mail.Deps{
-		DB: f.db, Transport: transport, Clock: f.clock, Log: f.log, Metrics: f.metrics,
-	}); err != nil {
-		return nil, err
-	}
-	if s.tokens, err = newTokens(f); err != nil {
-		return nil, err
-	}
-	proofs, err := session.NewProofs(cfg.Sessions, f.keyring, auth.ProofConfig{
-		PublicURLs: []string{cfg.Issuer}, Replays: replay.Scoped(f.replays, "dpop"), Clock: f.clock,
+	proofs, err := session.NewProofs(f.cfg.Sessions, f.keyring, auth.ProofConfig{
+		PublicURLs: []string{f.cfg.Issuer}, Replays: replay.Scoped(f.replays, "dpop"), Clock: f.clock,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if s.sessions, err = session.New(cfg.Sessions, session.Deps{
-		DB: f.db, Redis: f.redis, Keyring: f.keyring, Tokens: s.tokens, Proofs: proofs,
-		Audit: s.trail, Mail: s.queue, Wakes: f.bus, Clock: f.clock, Log: f.log, Metrics: f.metrics,
-	}); err != nil {
+	if err = s.openSessions(f, proofs); err != nil {
 		return nil, err
 	}
-	cookies := cfg.cookies()
 	if s.pages, err = web.New(web.Config{
-		Service: cfg.Service, Providers: cfg.Federation.Buttons(), Cookies: cookies, RequestID: httpd.RequestID,
+		Service: f.cfg.Service, Providers: f.cfg.Federation.Buttons(), Cookies: f.cfg.cookies(), RequestID: httpd.RequestID,
 	}); err != nil {
 		return nil, err
 	}
-	hasher, err := password.NewHasher(cfg.Passwords, f.keyring, f.metrics)
-	if err != nil {
+	if s.policy, err = password.OpenPolicy(f.cfg.Passwords.Policy, f.log); err != nil {
 		return nil, err
 	}
-	if s.policy, err = password.OpenPolicy(cfg.Passwords.Policy, f.log); err != nil {
-		return nil, err
-	}
-	directories, err := directory.New(cfg.Directory, f.clock, f.log)
-	if err != nil {
-		return nil, errors.Join(err, s.policy.Close())
-	}
-	s.people, err = identity.New(cfg.Identity, identity.Deps{
-		DB: f.db, Hasher: hasher, Policy: s.policy, Sessions: s.sessions, Audit: s.trail, Mail: s.queue,
-		Limiter: f.limiter, Directories: directories, Issuer: cfg.Issuer, Limits: bool(cfg.Limits),
-		Frames: func(ctx context.Context, id string) ([]string, error) { return s.clients.Frames(ctx, id) }, // made below
-		Clock:  f.clock, Log: f.log,
-	})
-	if err != nil {
-		return nil, errors.Join(err, s.policy.Close())
-	}
-	authorities, err := f.clientAuthorities()
-	if err != nil {
-		return nil, errors.Join(err, s.policy.Close())
-	}
-	certificates := cfg.HTTP.TLS.ClientCertificates
-	s.clients, err = oidc.New(cfg.OAuth, oidc.Deps{
-		Certificates: certificates.Request || certificates.Header, Authorities: authorities,
-		DB: f.db, Sessions: s.sessions, People: s.people, Tokens: s.tokens, Keyring: f.keyring, Audit: s.trail, Limiter: f.limiter, Proofs: proofs,
-		Replays: replay.Scoped(f.replays, "client"), Issuer: cfg.Issuer,
-		Clock: f.clock, Log: f.log, Metrics: f.metrics,
-	})
-	if err != nil {
-		return nil, errors.Join(err, s.policy.Close())
-	}
-	s.others, err = federation.New(cfg.Federation, federation.Deps{
-		DB: f.db, People: s.people, Sealer: f.keyring, Replays: replay.Scoped(f.replays, "federation"), Limiter: f.limiter, Issuer: cfg.Issuer,
-		Clock: f.clock, Log: f.log,
-	})
-	if err != nil {
+	if err = s.openPeople(f, proofs); err != nil {
 		return nil, errors.Join(err, s.policy.Close())
 	}
 	s.queue.Handle("", identity.NewLetters(s.people, s.pages).Compose)
 	return s, nil
+}
+
+// openPeople makes what knows people: their accounts, the clients that they use, the other services that they sign in with.
+func (s *identityServices) openPeople(f *foundation, proofs *auth.Proofs) error {
+	if err := s.openAccounts(f); err != nil {
+		return err
+	}
+	if err := s.openClients(f, proofs); err != nil {
+		return err
+	}
+	return s.openFederation(f)
+}
+
+func (s *identityServices) openMail(f *foundation) error {
+	transport, err := s.newTransport(f)
+	if err != nil {
+		return err
+	}
+	s.queue, err = mail.NewQueue(f.cfg.Mail, mail.Deps{DB: f.db, Transport: transport, Clock: f.clock, Log: f.log, Metrics: f.metrics})
+	return err
+}
+
+func (s *identityServices) openSessions(f *foundation, proofs *auth.Proofs) (err error) {
+	if s.tokens, err = newTokens(f); err != nil {
+		return err
+	}
+	s.sessions, err = session.New(f.cfg.Sessions, session.Deps{
+		DB: f.db, Redis: f.redis, Keyring: f.keyring, Tokens: s.tokens, Proofs: proofs,
+		Audit: s.trail, Mail: s.queue, Wakes: f.bus, Clock: f.clock, Log: f.log, Metrics: f.metrics,
+	})
+	return err
+}
+
+func (s *identityServices) openAccounts(f *foundation) error {
+	hasher, err := password.NewHasher(f.cfg.Passwords, f.keyring, f.metrics)
+	if err != nil {
+		return err
+	}
+	directories, err := directory.New(f.cfg.Directory, f.clock, f.log)
+	if err != nil {
+		return err
+	}
+	s.people, err = identity.New(f.cfg.Identity, identity.Deps{
+		DB: f.db, Hasher: hasher, Policy: s.policy, Sessions: s.sessions, Audit: s.trail, Mail: s.queue,
+		Limiter: f.limiter, Directories: directories, Issuer: f.cfg.Issuer, Limits: bool(f.cfg.Limits),
+		Frames: func(ctx context.Context, id string) ([]string, error) { return s.clients.Frames(ctx, id) }, // made after this
+		Clock:  f.clock, Log: f.log,
+	})
+	return err
+}
+
+func (s *identityServices) openClients(f *foundation, proofs *auth.Proofs) error {
+	authorities, err := f.clientAuthorities()
+	if err != nil {
+		return err
+	}
+	certificates := f.cfg.HTTP.TLS.ClientCertificates
+	s.clients, err = oidc.New(f.cfg.OAuth, oidc.Deps{
+		Certificates: certificates.Request || certificates.Header, Authorities: authorities,
+		DB: f.db, Sessions: s.sessions, People: s.people, Tokens: s.tokens, Keyring: f.keyring, Audit: s.trail, Limiter: f.limiter, Proofs: proofs,
+		Replays: replay.Scoped(f.replays, "client"), Issuer: f.cfg.Issuer,
+		Clock: f.clock, Log: f.log, Metrics: f.metrics,
+	})
+	return err
+}
+
+func (s *identityServices) openFederation(f *foundation) (err error) {
+	s.others, err = federation.New(f.cfg.Federation, federation.Deps{
+		DB: f.db, People: s.people, Sealer: f.keyring, Replays: replay.Scoped(f.replays, "federation"), Limiter: f.limiter, Issuer: f.cfg.Issuer,
+		Clock: f.clock, Log: f.log,
+	})
+	return err
 }
 
 // clientAuthorities are those that vouch for clients' certificates; nil where none are configured.
@@ -209,23 +232,27 @@ func (s *identityServices) unit(f *foundation) (*unit, error) {
 		load: func(ctx context.Context) error {
 			return errors.Join(s.tokens.Load(ctx), s.sessions.Load(ctx), s.people.Load(ctx))
 		},
-		workers: []worker{
-			{"signing keys", s.tokens.Run},
-			{"sessions", s.sessions.Run},
-			{"accounts", s.people.Run},
-			{"directories", s.people.WatchDirectories},
-			{"clients", s.clients.Run},
-			{"mail", s.queue.Run},
-			{"audit trail", s.sweepTrail(f)},
-			{"clock", f.watchClock},
-			{"verifier", verifier.Run},
-			{"used proofs", f.runReplays},
-		},
+		workers: s.workers(f, verifier),
 		notices: func(ctx context.Context, opsAddress string) ([]notice, error) {
 			return s.notices(ctx, opsAddress, mailboxToken)
 		},
 		close: s.policy.Close,
 	}, nil
+}
+
+func (s *identityServices) workers(f *foundation, verifier *auth.Verifier) []worker {
+	return []worker{
+		{"signing keys", s.tokens.Run},
+		{"sessions", s.sessions.Run},
+		{"accounts", s.people.Run},
+		{"directories", s.people.WatchDirectories},
+		{"clients", s.clients.Run},
+		{"mail", s.queue.Run},
+		{"audit trail", s.sweepTrail(f)},
+		{"clock", f.watchClock},
+		{"verifier", verifier.Run},
+		{"used proofs", f.runReplays},
+	}
 }
 
 // notices are the links that a person needs once traffic is served.

@@ -58,7 +58,8 @@ func (b *builder) audience(rc Route) string {
 }
 
 // errNoClient is for routes that ask the identity module where the gateway is no client of it.
-var errNoClient = errors.New("gateway.feed.client_id: empty, but a route has forward: exchange or introspect; give the client that this gateway is")
+var errNoClient = errors.New("gateway.feed.client_id: empty, but a route has forward: exchange or introspect, for which the gateway must be " +
+	"a client of the identity module; make one (`sumun client add`, see docs/guides/gateway.md), and write its id and secret here")
 
 // sendsToken reports whether the upstream gets the caller's credentials as they were sent.
 func (r Route) sendsToken() bool { return r.Forward == ForwardToken || r.Upstream == Identity }

@@ -14,8 +14,8 @@ import (
 
 // Why an account is not released from a directory.
 var (
-	ErrNoDirectory = fault.New(fault.Conflict, "identity.no_directory", "The account belongs to no directory.")
-	ErrAskedAbout  = fault.New(fault.Conflict, "identity.directory_configured",
+	ErrNoDirectory         = fault.New(fault.Conflict, "identity.no_directory", "The account belongs to no directory.")
+	ErrDirectoryConfigured = fault.New(fault.Conflict, "identity.directory_configured",
 		"The account's directory is configured, and alone decides who signs in to it. Take it out of the configuration first.")
 	ErrLeftDirectory = fault.New(fault.Conflict, "identity.left_directory",
 		"The directory did not list this person any more when it was last asked. Delete the account, or configure the directory again.")
@@ -45,13 +45,13 @@ func (s *Service) Load(ctx context.Context) error {
 
 // Release takes an account, on an operator's word, from a directory that is not configured any more. Its sessions end, its devices are
 // unknown and its address gets a link to choose a password, unless another directory answers for that address (mailed is false). Faults:
-// ErrNoDirectory, ErrAskedAbout, ErrLeftDirectory.
+// ErrNoDirectory, ErrDirectoryConfigured, ErrLeftDirectory.
 func (s *Service) Release(ctx context.Context, a Account) (mailed bool, err error) {
 	switch {
 	case a.Directory == "":
 		return false, ErrNoDirectory
 	case s.directoryNamed(a.Directory) != nil:
-		return false, ErrAskedAbout
+		return false, ErrDirectoryConfigured
 	}
 	mailed = s.directoryOf(a.Email) == nil
 	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error { return s.release(ctx, tx, a, mailed) })
@@ -86,5 +86,5 @@ func (s *Service) release(ctx context.Context, tx sqldb.Tx, a Account, mailed bo
 			return err
 		}
 	}
-	return s.deps.Sessions.EndAllTx(ctx, tx, a.ID, session.AccountDisabled)
+	return s.deps.Sessions.EndAllTx(ctx, tx, a.ID, session.EndedByOperator)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/session"
 )
@@ -32,7 +33,7 @@ func TestRelease(t *testing.T) {
 		w.must(err)
 		lee, err := w.signIn("lee@corp.example", goodPW)
 		w.must(err)
-		if _, err := w.Release(t.Context(), kim.Account); !errors.Is(err, identity.ErrAskedAbout) {
+		if _, err := w.Release(t.Context(), kim.Account); !errors.Is(err, identity.ErrDirectoryConfigured) {
 			t.Errorf("while the directory is configured: %v", err)
 		}
 		c.set(func() { delete(c.people, "lee@corp.example") })
@@ -54,8 +55,9 @@ func TestRelease(t *testing.T) {
 		if !mailed || w.accepts(t.Context(), kim.Tokens.Access) {
 			t.Errorf("released: mailed %t; or a session from before goes on", mailed)
 		}
-		if _, err := w.sessions.Refresh(t.Context(), kim.Tokens.Refresh, session.Device{}); err == nil {
-			t.Error("a session from before is refreshed")
+		_, err = w.sessions.Refresh(t.Context(), kim.Tokens.Refresh, session.Device{})
+		if f := fault.From(err); !errors.Is(err, session.ErrEnded) || !strings.Contains(f.Message(), "by an administrator") {
+			t.Errorf("a session from before is refreshed, or its owner told that the account is disabled: %v", err)
 		}
 		w.must(w.ResetPassword(t.Context(), w.link("kim@corp.example"), otherPW, here))
 		in, err := w.signIn("kim@corp.example", otherPW)

@@ -134,6 +134,9 @@ func TestSecretRotation(t *testing.T) {
 		if works(second) || !works(third) {
 			t.Error("after the overlap")
 		}
+		if _, err := n.RotateSecret(t.Context(), "billing", 31*24*time.Hour); !errors.Is(err, oidc.ErrClientRefused) || !works(third) {
+			t.Errorf("an overlap longer than there is: %v", err)
+		}
 		n.add(t, "app", oidc.Metadata{AuthMethod: oidc.AuthNone, RedirectURIs: []string{"https://app.example/cb"}})
 		if _, err := n.RotateSecret(t.Context(), "app", 0); !errors.Is(err, oidc.ErrNoSecret) {
 			t.Errorf("a public client: %v", err)

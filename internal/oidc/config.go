@@ -49,10 +49,10 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("mtls_url: %q is no address to connect to; write it like https://mtls.id.example.com, or leave it out", c.MTLSURL))
 	}
 	if c.SecretOverlap < 0 || c.SecretOverlap > maxOverlap {
-		errs = append(errs, fmt.Errorf("secret_overlap: %v is not between 0s and %v; use a value such as 24h", c.SecretOverlap, maxOverlap))
+		errs = append(errs, fmt.Errorf("secret_overlap: %v is not between 0s and 30d; use a value such as 1d", c.SecretOverlap))
 	}
 	if c.UnusedRegistrations != 0 && c.UnusedRegistrations < time.Hour {
-		errs = append(errs, fmt.Errorf("unused_registrations: %v is below 1h; use a value such as 720h, or 0s to keep all", c.UnusedRegistrations))
+		errs = append(errs, fmt.Errorf("unused_registrations: %v is below 1h; use a value such as 30d, or 0s to keep all", c.UnusedRegistrations))
 	}
 	return errors.Join(errs...)
 }

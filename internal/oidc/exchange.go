@@ -36,16 +36,8 @@ func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, erro
 	if c.param("subject_token_type") == typeAPIKey {
 		return s.exchangeKey(ctx, c)
 	}
-	switch {
-	case c.param("subject_token") == "" || !slices.Contains([]string{typeAccessToken, typeJWT}, c.param("subject_token_type")):
-		return tokenAnswer{}, ErrInvalidRequest.With("A subject_token of the type access_token is needed.")
-	case c.form.Has("actor_token"):
-		return tokenAnswer{}, ErrInvalidRequest.With("The client itself is the actor; an actor_token is not supported.")
-	case !slices.Contains([]string{"", typeAccessToken, typeJWT}, c.param("requested_token_type")):
-		return tokenAnswer{}, ErrInvalidRequest.With("Only access tokens are given.")
-	}
-	if c.client.opaque() && c.param("requested_token_type") == typeJWT {
-		return tokenAnswer{}, ErrInvalidRequest.With("The tokens of this client are opaque.")
+	if err := checkExchange(c); err != nil {
+		return tokenAnswer{}, err
 	}
 	claims, err := s.verify(ctx, c.client, c.param("subject_token"))
 	if err != nil {
@@ -82,6 +74,21 @@ func (s *Service) exchangeToken(ctx context.Context, c *call) (tokenAnswer, erro
 	answer := clientAnswer(access, scope, c.thumbprint)
 	answer.IssuedType = typeAccessToken
 	return answer, nil
+}
+
+// checkExchange refuses what is not for exchanging an access token for another.
+func checkExchange(c *call) error {
+	switch {
+	case c.param("subject_token") == "" || !slices.Contains([]string{typeAccessToken, typeJWT}, c.param("subject_token_type")):
+		return ErrInvalidRequest.With("A subject_token of the type access_token is needed.")
+	case c.form.Has("actor_token"):
+		return ErrInvalidRequest.With("The client itself is the actor; an actor_token is not supported.")
+	case !slices.Contains([]string{"", typeAccessToken, typeJWT}, c.param("requested_token_type")):
+		return ErrInvalidRequest.With("Only access tokens are given.")
+	case c.client.opaque() && c.param("requested_token_type") == typeJWT:
+		return ErrInvalidRequest.With("The tokens of this client are opaque.")
+	}
+	return nil
 }
 
 // passedOn are the clients that a token has come through once c has exchanged it.

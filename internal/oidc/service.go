@@ -16,6 +16,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/keyring"
@@ -181,10 +182,13 @@ func (s *Service) Clients(ctx context.Context, after string, limit int) ([]Clien
 
 // RotateSecret gives a client a new secret. The old one works on for the overlap; one that was replaced before dies now.
 func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Duration) (secret string, err error) {
+	if overlap < 0 || overlap > maxOverlap {
+		return "", ErrClientRefused.WithFields(fault.Field{Name: "overlap", Code: "refused", Message: "The old secret may work on for 30 days at most."})
+	}
 	secret, hash := newSecret()
 	now := s.deps.Clock()
 	err = s.change(ctx, id, "client.secret_rotated", func(tx sqldb.Tx) error {
-		err := changed(ctx, tx, rotateSecret, hash, sqldb.Micros(now.Add(min(overlap, maxOverlap))), sqldb.Micros(now), id)
+		err := changed(ctx, tx, rotateSecret, hash, sqldb.Micros(now.Add(overlap)), sqldb.Micros(now), id)
 		if err != nil {
 			return err
 		}

@@ -95,17 +95,9 @@ func (s *Service) RefreshWith(ctx context.Context, presented string, with Eviden
 }
 
 func (s *Service) refresh(ctx context.Context, presented string, with Evidence, device Device) (Tokens, outcome, error) {
-	p, err := s.verify(ctx, presented, with.ClientID)
-	if errors.Is(err, errNotOurs) {
-		return Tokens{}, wasInvalid, ErrInvalidGrant.Wrap(err)
-	}
+	p, result, err := s.accept(ctx, presented, with)
 	if err != nil {
-		return Tokens{}, wasUnavailable, unavailable(err)
-	}
-	if err := s.checkPair(ctx, p, with.Access); errors.Is(err, ErrUnpaired) {
-		return Tokens{}, wasUnpaired, err
-	} else if err != nil {
-		return Tokens{}, wasUnavailable, err
+		return Tokens{}, result, err
 	}
 	d, next, err := s.rotate(ctx, p, cmp.Or(with.Thumbprint, with.Form.Certificate), device)
 	switch {
@@ -117,22 +109,10 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 	if d.unsettled {
 		s.drawConsequences(ctx, mark{p.routing, p.grant, grantAlias(p.session, p.grant), d.grant.Subject})
 	}
+	if result, err := s.refused(d, with); err != nil {
+		return Tokens{}, result, err
+	}
 	switch d.outcome {
-	case wasEnded:
-		return Tokens{}, d.outcome, d.reason.ended()
-	case wasExpired:
-		return Tokens{}, d.outcome, ErrInvalidGrant
-	case wasEarly:
-		return Tokens{}, d.outcome, ErrTooEarly.After(s.deps.Tokens.Lifetime() / 2)
-	case wasWrongKey:
-		if with.Thumbprint == "" && with.Form.Certificate == "" {
-			return Tokens{}, wasUnproved, ErrProofRequired
-		}
-		return Tokens{}, d.outcome, ErrWrongKey
-	case wasUnbound:
-		return Tokens{}, d.outcome, ErrUnbound
-	case wasTheft:
-		return Tokens{}, d.outcome, d.reason.ended()
 	case wasRepeated:
 		if next, err = s.repeat(ctx, p, d); err != nil {
 			return Tokens{}, d.outcome, fmt.Errorf("refresh: %w", err)
@@ -141,6 +121,48 @@ func (s *Service) refresh(ctx context.Context, presented string, with Evidence, 
 		s.deps.Log.WarnContext(ctx, "refresh token is ahead of the store, which has lost writes",
 			"session", p.session.String(), "generation", p.generation)
 	}
+	return s.succeed(ctx, p, next, d, with)
+}
+
+// accept decides what can be decided without the store: whether a token is ours, and comes with the access token that it has to.
+func (s *Service) accept(ctx context.Context, presented string, with Evidence) (refreshToken, outcome, error) {
+	p, err := s.verify(ctx, presented, with.ClientID)
+	if errors.Is(err, errNotOurs) {
+		return refreshToken{}, wasInvalid, ErrInvalidGrant.Wrap(err)
+	}
+	if err != nil {
+		return refreshToken{}, wasUnavailable, unavailable(err)
+	}
+	err = s.checkPair(ctx, p, with.Access)
+	if errors.Is(err, ErrUnpaired) {
+		return refreshToken{}, wasUnpaired, err
+	}
+	return p, wasUnavailable, err
+}
+
+// refused says why the store gave no successor; nil where it gave one.
+func (s *Service) refused(d decision, with Evidence) (outcome, error) {
+	switch d.outcome {
+	case wasEnded, wasTheft:
+		return d.outcome, d.reason.ended()
+	case wasExpired:
+		return d.outcome, ErrInvalidGrant
+	case wasEarly:
+		return d.outcome, ErrTooEarly.After(s.deps.Tokens.Lifetime() / 2)
+	case wasWrongKey:
+		if with.Thumbprint == "" && with.Form.Certificate == "" {
+			return wasUnproved, ErrProofRequired
+		}
+		return d.outcome, ErrWrongKey
+	case wasUnbound:
+		return d.outcome, ErrUnbound
+	}
+	return d.outcome, nil
+}
+
+// succeed issues the access token that goes with the successor of p.
+func (s *Service) succeed(ctx context.Context, p, next refreshToken, d decision, with Evidence) (Tokens, outcome, error) {
+	var err error
 	if d.grant.ID, err = s.paired(ctx, next); err != nil {
 		return Tokens{}, wasUnavailable, unavailable(err)
 	}

@@ -307,7 +307,21 @@ func (s *Service) Issue(ctx context.Context, g Grant) (Access, error) {
 	if access.ID == "" {
 		access.ID = crand.Text()
 	}
+	c := s.claimsOf(g, access, issued)
+	var err error
+	if g.Opaque {
+		access.Token, err = s.seal(ctx, c)
+	} else if access.Token, err = key.sign("at+jwt", c); err != nil {
+		err = fmt.Errorf("sign token: %w", err)
+	}
+	if err != nil {
+		return Access{}, err
+	}
+	return access, nil
+}
 
+// claimsOf are the claims of a token for a grant.
+func (s *Service) claimsOf(g Grant, access Access, issued time.Time) claims {
 	c := claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: s.issuer, Subject: g.Subject, Audience: g.Audience, ID: access.ID,
@@ -331,14 +345,5 @@ func (s *Service) Issue(ctx context.Context, g Grant) (Access, error) {
 	if !g.AuthTime.IsZero() {
 		c.AuthTime = jwt.NewNumericDate(g.AuthTime)
 	}
-	var err error
-	if g.Opaque {
-		access.Token, err = s.seal(ctx, c)
-	} else if access.Token, err = key.sign("at+jwt", c); err != nil {
-		err = fmt.Errorf("sign token: %w", err)
-	}
-	if err != nil {
-		return Access{}, err
-	}
-	return access, nil
+	return c
 }

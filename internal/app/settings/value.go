@@ -163,24 +163,38 @@ func setNumber(field reflect.Value, text string) error {
 
 const day = 24 * time.Hour
 
+// What is wrong with a duration. Both go on where "12x" ends.
+var (
+	errNoDuration = errors.New("is not a duration; write a number with its unit, such as 500ms, 10s, 15m, 12h or 30d")
+	errTooLong    = errors.New("is too long; write at most 65535d")
+)
+
 // ParseDuration reads a duration as files, variables and flags write it: in Go's notation, and in days, "30d", "1d12h". Its error goes on
 // where "12x" ends.
 func ParseDuration(text string) (time.Duration, error) {
-	var days uint64
-	var err error
-	rest := text
-	if before, after, found := strings.Cut(text, "d"); found {
-		days, err = strconv.ParseUint(before, 10, 16)
-		rest = after
+	before, rest, found := strings.Cut(text, "d")
+	if !found {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return 0, errNoDuration
+		}
+		return d, nil
+	}
+	days, err := strconv.ParseUint(before, 10, 16)
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, errTooLong
 	}
 	var d time.Duration
-	if err == nil && (rest != "" || text == "") {
+	if err == nil && rest != "" {
 		d, err = time.ParseDuration(rest)
 	}
-	if err != nil {
-		return 0, errors.New("is not a duration; write a number with its unit, such as 500ms, 10s, 15m, 12h or 30d")
+	if err != nil || d < 0 {
+		return 0, errNoDuration
 	}
-	return time.Duration(days)*day + d, nil
+	if d += time.Duration(days) * day; d < 0 {
+		return 0, errTooLong
+	}
+	return d, nil
 }
 
 // formatDuration writes what ParseDuration reads, in the shortest form: "90d", "15m", "1m30s".

@@ -4,7 +4,8 @@ package socket
 
 import "syscall"
 
-// Elsewhere the system calls themselves are a library's, which the runtime has to know of, or, on a 386, parts of another one.
+// Elsewhere the system calls themselves are a library's, which the runtime has to know of; on 386 Linux one call stands for all of a
+// socket's, with arguments in memory.
 const direct = false
 
 // Read is the same as on Linux.
