@@ -42,11 +42,15 @@ const (
 	insertGrantRow = `INSERT INTO oauth_grants (id, client_id, subject, session_id, session_hash, browser_hash, own, scope, created_at, expires_at,
 			claims, id_claims, ended_at, notify_at, attempts)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0)`
-	noteAsking = `UPDATE oauth_clients SET asks_claims = 1 WHERE id = $1 AND asks_claims = 0`
+	prolongGrant = `UPDATE oauth_grants SET expires_at = $1 WHERE id = $2 AND expires_at < $1`
+	noteAsking   = `UPDATE oauth_clients SET asks_claims = 1 WHERE id = $1 AND asks_claims = 0`
 )
 
 // keepCode is how long after its time a code is remembered: while what it gave may be misused by whoever stole it.
 const keepCode = 24 * time.Hour
+
+// keepAfter is how long a grant is remembered after the end of its session: longer than an access token lives, and than clocks differ.
+const keepAfter = 2 * time.Hour
 
 // takeBackTimeout bounds how long it may take to take back what a code gave.
 const takeBackTimeout = 15 * time.Second
@@ -230,7 +234,14 @@ func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, 
 		if err != nil {
 			return nil, err
 		}
-		id, in, commit = g.ID, x.sessionID, g.Commit
+		id, in = g.ID, x.sessionID
+		commit = func(ctx context.Context) (session.Tokens, error) {
+			tokens, err := g.Commit(ctx)
+			if err == nil {
+				err = s.keepGrant(ctx, id, g.End())
+			}
+			return tokens, err
+		}
 	}
 	return commit, s.noteGrant(ctx, tx, x, c.client.ID, grantRow{id: id, session: in, own: own, scope: scope})
 }
@@ -279,7 +290,7 @@ func (s *Service) noteGrant(ctx context.Context, tx sqldb.Tx, x *exchange, clien
 		return err
 	}
 	_, err = tx.ExecContext(ctx, insertGrantRow, g.id, clientID, x.subject, g.session, hash[:], browser, own, g.scope, sqldb.Micros(now),
-		sqldb.Micros(now.Add(s.deps.Sessions.Lifetime())), claims, idClaims)
+		sqldb.Micros(s.keptUntil()), claims, idClaims)
 	if err == nil && idClaims != "" {
 		_, err = tx.ExecContext(ctx, noteAsking, clientID)
 	}
@@ -287,6 +298,21 @@ func (s *Service) noteGrant(ctx context.Context, tx sqldb.Tx, x *exchange, clien
 		return err
 	}
 	return s.recordSignIn(ctx, tx, x, clientID, g.scope)
+}
+
+// keptUntil is until when a grant is remembered whose session begins now. What a session that ends at that very moment gave lives a little
+// longer.
+func (s *Service) keptUntil() time.Time {
+	return s.deps.Clock().Add(s.deps.Sessions.Lifetime() + keepAfter)
+}
+
+// keepGrant remembers a grant for as long as its session can live, which may have begun when sessions lived longer.
+func (s *Service) keepGrant(ctx context.Context, id string, end time.Time) error {
+	if !end.After(s.keptUntil().Add(-keepAfter / 2)) {
+		return nil
+	}
+	_, err := s.deps.DB.Writer().ExecContext(ctx, prolongGrant, sqldb.Micros(end.Add(keepAfter)), id)
+	return err
 }
 
 // noteUse remembers with the code which grant it gave.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -150,4 +151,55 @@ func (n *node) awaitRedis(t testing.TB) {
 		case <-tick.C:
 		}
 	}
+}
+
+// Whoever lowers the lifetime of sessions does not end those that there are: a program that knows people by names of its own goes on, and is
+// told of the end.
+func TestGrantsOutliveALoweredLifetime(t *testing.T) {
+	onEachStore(t, func(t *testing.T, at place) {
+		c := newClock()
+		p := newNodeAt(t, at, c, auth.ES256).person(t, "kim@example.com")
+		at.lifetime = 24 * time.Hour
+		n := newNodeAt(t, at, c, auth.ES256)
+		n.people.byID.Store(p.account.ID, p.account)
+		p.n = n
+		got := p.enter(t, "a", "https://a.example/cb", pairwise, "openid")
+		for range 10 { // days in which it is used
+			n.pass(t, 20*time.Hour)
+			n.Sweep(t.Context())
+			form := params("grant_type", "refresh_token", "refresh_token", got.RefreshToken)
+			got.tokenAnswer = n.post(t, "/oauth/token", form, got.client).token(t)
+		}
+	})
+}
+
+// Who has the id of a client that was removed must not go on with what people had given that one, although sessions have lived shorter since.
+func TestRemovedClientsOutliveALoweredLifetime(t *testing.T) {
+	onEachStore(t, func(t *testing.T, at place) {
+		c := newClock()
+		at.lifetime = 90 * 24 * time.Hour
+		before := newNodeAt(t, at, c, auth.ES256)
+		public := shop
+		public.AuthMethod = oidc.AuthNone
+		before.add(t, "shop", public)
+		p := before.person(t, "kim@example.com")
+		code := p.code(t, wish("scope", "openid offline_access"))
+		got := before.post(t, "/oauth/token", exchange(code, "client_id", "shop")).token(t)
+
+		at.lifetime = 24 * time.Hour
+		n := newNodeAt(t, at, c, auth.ES256)
+		must(t, n.Remove(t.Context(), "shop"))
+		n.pass(t, 20*24*time.Hour)
+		n.Sweep(t.Context())
+		n.add(t, "shop", public)
+		n.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", got.RefreshToken, "client_id", "shop")).refused(t, 400, "invalid_grant")
+
+		must(t, n.Remove(t.Context(), "shop"))
+		n.pass(t, 91*24*time.Hour)
+		n.Sweep(t.Context())
+		n.Sweep(t.Context()) // which finds no grants any more
+		if again, _ := n.add(t, "shop", public); again.Epoch != 0 {
+			t.Error("a client of whom nothing is left is remembered for ever")
+		}
+	})
 }

@@ -89,6 +89,9 @@ func (g *Granting) Commit(ctx context.Context) (Tokens, error) {
 	return tokens, nil
 }
 
+// End is when the session of the grant ends at the latest. It is known once Commit has returned.
+func (g *Granting) End() time.Time { return g.opening.end }
+
 // adopt takes over what the store says of the session that a grant was attached to.
 func (o *opening) adopt(a attachment) {
 	o.session.AuthTime, o.session.ACR, o.session.AMR = a.authTime, a.acr, a.amr
