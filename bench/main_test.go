@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 func TestBenchmarksRun(t *testing.T) {
 	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "sumun")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-pgo=off", "-o", binary, "../cmd/sumun").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-pgo=off", "-ldflags=-w", "-o", binary, "../cmd/sumun").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	cases := map[string]string{ // what each must have measured

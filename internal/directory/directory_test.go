@@ -10,27 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/directory"
 	"github.com/sumunio/sumun/internal/identity"
 )
-
-// clock is a hand-set time.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 const rightPW = "Correct Horse 1"
 
@@ -49,7 +32,7 @@ func adServer(urls ...string) directory.Server {
 	return s
 }
 
-func open(t *testing.T, c *clock, timeout time.Duration, s directory.Server) identity.Directory {
+func open(t *testing.T, c *clocktest.Clock, timeout time.Duration, s directory.Server) identity.Directory {
 	t.Helper()
 	all, err := directory.New(directory.Config{Timeout: timeout, Servers: []directory.Server{s}}, c.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -61,7 +44,7 @@ func open(t *testing.T, c *clock, timeout time.Duration, s directory.Server) ide
 func TestActiveDirectory(t *testing.T) {
 	t.Parallel()
 	there := newStandIn(t, kim())
-	d := open(t, &clock{now: time.Now()}, 5*time.Second, adServer(there.url()))
+	d := open(t, clocktest.At(time.Now()), 5*time.Second, adServer(there.url()))
 	for _, typed := range []string{"kim@corp.example", " KIM@Corp.Example ", `CORP\kim`, `corp\kim`} {
 		got, err := d.Authenticate(t.Context(), typed, rightPW)
 		want := identity.DirectoryEntry{Subject: "000102ff343536373839616263646566", Email: "ha.kim@corp.example", Name: "김하늘"}
@@ -84,7 +67,7 @@ func TestReasonsOfActiveDirectory(t *testing.T) {
 		"52e": identity.ErrCredentials, "525": identity.ErrCredentials, "fff": identity.ErrCredentials} {
 		one := kim()
 		one.refusal = strings.Replace(wrongPW, "52e", data, 1)
-		d := open(t, &clock{now: time.Now()}, 5*time.Second, adServer(newStandIn(t, one).url()))
+		d := open(t, clocktest.At(time.Now()), 5*time.Second, adServer(newStandIn(t, one).url()))
 		if _, err := d.Authenticate(t.Context(), "kim@corp.example", rightPW); !errors.Is(err, want) {
 			t.Errorf("%s is told as %v", data, err)
 		}
@@ -94,7 +77,7 @@ func TestReasonsOfActiveDirectory(t *testing.T) {
 	}
 	closed := kim()
 	closed.attributes["userAccountControl"] = "514"
-	d := open(t, &clock{now: time.Now()}, 5*time.Second, adServer(newStandIn(t, closed).url()))
+	d := open(t, clocktest.At(time.Now()), 5*time.Second, adServer(newStandIn(t, closed).url()))
 	if _, err := d.Authenticate(t.Context(), "kim@corp.example", rightPW); !errors.Is(err, directory.ErrClosed) {
 		t.Errorf("a disabled entry: %v", err)
 	}
@@ -104,7 +87,7 @@ func TestReasonsOfActiveDirectory(t *testing.T) {
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	there := newStandIn(t, kim())
-	d := open(t, &clock{now: time.Now()}, 5*time.Second, adServer(there.url()))
+	d := open(t, clocktest.At(time.Now()), 5*time.Second, adServer(there.url()))
 	for _, typed := range []string{"*@corp.example", "kim)(objectClass=*@corp.example", `k\im@corp.example`, "kim\x00@corp.example", "kim*", `CORP\*`,
 		`CORP\kim)(|(cn=*`, strings.Repeat("k", 5000) + "@corp.example"} {
 		if got, err := d.Authenticate(t.Context(), typed, rightPW); !errors.Is(err, identity.ErrCredentials) {
@@ -147,7 +130,7 @@ func TestHostileNames(t *testing.T) {
 func TestSlowAndDown(t *testing.T) {
 	t.Parallel()
 	there := newStandIn(t, kim())
-	c := &clock{now: time.Now()}
+	c := clocktest.At(time.Now())
 	d := open(t, c, 200*time.Millisecond, adServer(there.url()))
 	ask := func() error {
 		_, err := d.Authenticate(t.Context(), "kim@corp.example", rightPW)
@@ -180,7 +163,7 @@ func TestSlowAndDown(t *testing.T) {
 		t.Errorf("100 sign-ins past an open breaker took %v", took)
 	}
 	there.change(func() { there.silent = false })
-	c.advance(11 * time.Second)
+	c.Advance(11 * time.Second)
 	if err := ask(); err != nil {
 		t.Errorf("after it is back: %v", err)
 	}
@@ -204,7 +187,7 @@ func TestAnotherServer(t *testing.T) {
 	t.Parallel()
 	silent, good := newStandIn(t), newStandIn(t, kim())
 	silent.change(func() { silent.silent = true })
-	d := open(t, &clock{now: time.Now()}, 500*time.Millisecond, adServer("ldap://127.0.0.1:1", silent.url(), good.url()))
+	d := open(t, clocktest.At(time.Now()), 500*time.Millisecond, adServer("ldap://127.0.0.1:1", silent.url(), good.url()))
 	var last error
 	for range 3 {
 		_, last = d.Authenticate(t.Context(), "kim@corp.example", rightPW)
@@ -219,7 +202,7 @@ func TestServiceAccountRefused(t *testing.T) {
 	t.Parallel()
 	s := adServer(newStandIn(t, kim()).url())
 	s.BindPassword = "other"
-	d := open(t, &clock{now: time.Now()}, 5*time.Second, s)
+	d := open(t, clocktest.At(time.Now()), 5*time.Second, s)
 	if _, err := d.Authenticate(t.Context(), "kim@corp.example", rightPW); !errors.Is(err, directory.ErrRefused) || strings.Contains(fmt.Sprint(err), rightPW) {
 		t.Errorf("answered with %v", err)
 	}
@@ -274,7 +257,7 @@ func open2(s directory.Server) identity.Directory {
 func TestKeeps(t *testing.T) {
 	t.Parallel()
 	there := newStandIn(t, kim())
-	c := &clock{now: time.Now()}
+	c := clocktest.At(time.Now())
 	d := open(t, c, time.Second, adServer(there.url()))
 	got, err := d.Authenticate(t.Context(), "kim@corp.example", rightPW)
 	if err != nil {
@@ -318,7 +301,7 @@ func TestNothingInTheClear(t *testing.T) {
 	there := newStandIn(t, kim())
 	s := adServer(there.url())
 	s.StartTLS = true
-	d := open(t, &clock{now: time.Now()}, time.Second, s)
+	d := open(t, clocktest.At(time.Now()), time.Second, s)
 	if _, err := d.Authenticate(t.Context(), "kim@corp.example", rightPW); !errors.Is(err, directory.ErrUnavailable) {
 		t.Errorf("answered with %v", err)
 	}
@@ -334,7 +317,7 @@ func TestNothingInTheClear(t *testing.T) {
 func TestOneSpellingOfAName(t *testing.T) {
 	t.Parallel()
 	there := newStandIn(t, kim())
-	d := open(t, &clock{now: time.Now()}, 5*time.Second, adServer(there.url()))
+	d := open(t, clocktest.At(time.Now()), 5*time.Second, adServer(there.url()))
 	for _, typed := range []string{`CORP\ kim`, `CORP\kim  lee`, "CORP\\k\u00edm", "CORP\\\uff4bim", "kim @corp.example", "k\u00edm@corp.example", "kim\u00ad@corp.example"} {
 		if _, err := d.Authenticate(t.Context(), typed, rightPW); !d.Holds(typed) || !errors.Is(err, identity.ErrCredentials) {
 			t.Errorf("%+q: held %t, %v", typed, d.Holds(typed), err)
@@ -369,7 +352,7 @@ func TestDomainsBeyondASCII(t *testing.T) {
 func TestHangingUpClosesNothing(t *testing.T) {
 	t.Parallel()
 	there := newStandIn(t, kim())
-	d := open(t, &clock{now: time.Now()}, 5*time.Second, adServer(there.url()))
+	d := open(t, clocktest.At(time.Now()), 5*time.Second, adServer(there.url()))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 100 {
@@ -384,7 +367,7 @@ func TestHangingUpClosesNothing(t *testing.T) {
 func TestKeepsWhoNobodyKnowsAbout(t *testing.T) {
 	t.Parallel()
 	there := newStandIn(t, kim())
-	d := open(t, &clock{now: time.Now()}, time.Second, adServer(there.url()))
+	d := open(t, clocktest.At(time.Now()), time.Second, adServer(there.url()))
 	got, err := d.Authenticate(t.Context(), "kim@corp.example", rightPW)
 	if err != nil {
 		t.Fatal(err)

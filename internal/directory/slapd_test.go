@@ -23,6 +23,7 @@ import (
 	"github.com/go-ldap/ldap/v3"
 
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/directory"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/identitytest"
@@ -191,7 +192,7 @@ func TestOpenLDAP(t *testing.T) {
 	t.Parallel()
 	s := startSlapd(t)
 	s.person("kim", "kim@corp.example", "김하늘", rightPW)
-	d := open(t, &clock{now: time.Now()}, 5*time.Second, s.server())
+	d := open(t, clocktest.At(time.Now()), 5*time.Second, s.server())
 	got, err := d.Authenticate(t.Context(), "kim@corp.example", rightPW)
 	if err != nil || got.Subject == "" || got.Email != "kim@corp.example" || got.Name != "김하늘" {
 		t.Fatalf("%+v, %v", got, err)
@@ -203,12 +204,12 @@ func TestOpenLDAP(t *testing.T) {
 	}
 	untrusted := s.server()
 	untrusted.CAFile = ""
-	if _, err := open(t, &clock{now: time.Now()}, 5*time.Second, untrusted).Authenticate(t.Context(), "kim@corp.example", rightPW); !errors.Is(err, directory.ErrUnavailable) {
+	if _, err := open(t, clocktest.At(time.Now()), 5*time.Second, untrusted).Authenticate(t.Context(), "kim@corp.example", rightPW); !errors.Is(err, directory.ErrUnavailable) {
 		t.Errorf("a certificate that nobody vouches for: %v", err)
 	}
 	plain := s.server()
 	plain.StartTLS = false // this slapd lets nobody bind in the clear
-	if _, err := open(t, &clock{now: time.Now()}, 5*time.Second, plain).Authenticate(t.Context(), "kim@corp.example", rightPW); !errors.Is(err, directory.ErrRefused) {
+	if _, err := open(t, clocktest.At(time.Now()), 5*time.Second, plain).Authenticate(t.Context(), "kim@corp.example", rightPW); !errors.Is(err, directory.ErrRefused) {
 		t.Errorf("without TLS: %v", err)
 	}
 }
@@ -219,7 +220,7 @@ func TestPeopleOfADirectory(t *testing.T) {
 	sqldbtest.Each(t, identitytest.Migrations(), func(t *testing.T, db *sqldb.DB) {
 		s := startSlapd(t)
 		s.person("kim", "kim@corp.example", "김하늘", rightPW)
-		d := open(t, &clock{now: time.Now()}, 5*time.Second, s.server())
+		d := open(t, clocktest.At(time.Now()), 5*time.Second, s.server())
 		people := identitytest.New(t, db, "http://localhost", nil, time.Now, slog.New(slog.DiscardHandler), d).People
 		signIn := func(typed, pw string) (identity.SignedIn, error) {
 			return people.SignIn(t.Context(), identity.SignIn{Identifier: typed, Password: pw,

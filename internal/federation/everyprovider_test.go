@@ -100,7 +100,7 @@ func TestRequestsAreLimited(t *testing.T) {
 			}
 			p.has(w.t, "wait a little")
 		}
-		w.clock.advance(time.Minute)
+		w.clock.Advance(time.Minute)
 		b.leave("/federation/google")
 	}, func(c *federation.Config) { c.RequestsPerClient = 6 })
 }

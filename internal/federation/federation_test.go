@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/federation"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
@@ -31,28 +32,11 @@ const goodPW = "lantern-orbit-meadow-42"
 
 var sets = append(identitytest.Migrations(), replay.Migrations, federation.Migrations)
 
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // world is our site on a real database, with its pages on a TLS listener, and the stand-in for all providers.
 type world struct {
 	t      *testing.T
 	db     *sqldb.DB
-	clock  *clock
+	clock  *clocktest.Clock
 	people *identity.Service
 	queue  *mail.Queue
 	box    *mail.Mailbox
@@ -69,7 +53,7 @@ func each(t *testing.T, fn func(w *world), change ...func(*federation.Config)) {
 
 func newWorld(t *testing.T, db *sqldb.DB, change ...func(*federation.Config)) *world {
 	t.Helper()
-	w := &world{t: t, db: db, clock: &clock{now: time.Now().Truncate(time.Microsecond)}, logged: &bytes.Buffer{}}
+	w := &world{t: t, db: db, clock: clocktest.At(time.Now().Truncate(time.Microsecond)), logged: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(&locked{w: w.logged}, nil))
 	mux := http.NewServeMux()
 	guard := httpd.Guard(httpd.DefaultConfig(), federation.CrossOrigin()...)

@@ -283,7 +283,7 @@ func TestSAMLFailures(t *testing.T) {
 			}
 			p.has(t, `href="/federation/corp"`)
 		}
-		w.clock.advance(11 * time.Second)
+		w.clock.Advance(11 * time.Second)
 		idp.use(anotherKey())
 		if p := w.browser().withCorp(who); p.path != "/sign-up/finish" {
 			t.Errorf("after the keys have changed: %d %q", p.status, headline(p))
@@ -314,7 +314,7 @@ func TestSAMLFailures(t *testing.T) {
 			w.others.mu.Lock()
 			w.others.broken = nil
 			w.others.mu.Unlock()
-			w.clock.advance(11 * time.Second)
+			w.clock.Advance(11 * time.Second)
 			if p := w.browser().withCorp(person{id: "1"}); p.path != "/sign-up/finish" {
 				w.t.Errorf("when it is up again: %d %q", p.status, headline(p))
 			}

@@ -244,7 +244,7 @@ func TestNoEndpointInTheClear(t *testing.T) {
 			if p := w.browser().get("/federation/work"); p.status != http.StatusBadGateway {
 				w.t.Errorf("%s: answered with %d at %s", endpoint, p.status, p.path)
 			}
-			w.clock.advance(2 * time.Hour)
+			w.clock.Advance(2 * time.Hour)
 		}
 	})
 }
@@ -281,7 +281,7 @@ func TestKeysChangeAndOutage(t *testing.T) {
 		if asked != 1 {
 			t.Errorf("a provider that is down was asked %d times", asked)
 		}
-		w.clock.advance(6 * time.Second)
+		w.clock.Advance(6 * time.Second)
 		w.browser().leave("/federation/work")
 		if p := w.browser().get("/federation/nobody"); p.status != 404 {
 			w.t.Errorf("an unknown provider: %d", p.status)
@@ -317,7 +317,7 @@ func TestAnswersBelongToTheirBrowser(t *testing.T) {
 		refused("a second use", mine.back("google", answer))
 		late := w.browser()
 		answer = w.others.approve(late.leave("/federation/google"), who)
-		w.clock.advance(11 * time.Minute)
+		w.clock.Advance(11 * time.Minute)
 		refused("after eleven minutes", late.back("google", answer))
 		twice := w.browser()
 		answer = w.others.approve(twice.leave("/federation/google"), who)
@@ -430,7 +430,7 @@ func TestConnecting(t *testing.T) {
 		if !strings.Contains(subjects, "Google now opens your Sumun account") || !strings.Contains(subjects, "Kakao now opens") {
 			t.Errorf("the owner was told: %s", subjects)
 		}
-		w.clock.advance(20 * time.Minute)
+		w.clock.Advance(20 * time.Minute)
 		if p := b.post("/account/connections", url.Values{"action": {"connect"}, "provider": {"github"}}); p.path != "/account/reauthenticate" {
 			t.Errorf("a sign-in that is long ago is enough to connect: %s", p.path)
 		}

@@ -85,7 +85,7 @@ func TestOneTimeLinks(t *testing.T) {
 		}
 		w.must(w.SignUp(t.Context(), "late@example.com", "en", here))
 		late := w.link("late@example.com")
-		w.clock.advance(identity.DefaultConfig().ConfirmationLifetime)
+		w.clock.Advance(identity.DefaultConfig().ConfirmationLifetime)
 		if _, err := w.ConfirmSignUp(t.Context(), late, n, here); !errors.Is(err, identity.ErrConfirmation) {
 			t.Errorf("an expired link works: %v", err)
 		}
@@ -188,7 +188,7 @@ func TestLastFivePasswordsAreRefused(t *testing.T) {
 		in := w.signedIn("ada@example.com")
 		c := w.caller(in)
 		change := func(from, to string) error {
-			w.clock.advance(time.Second)
+			w.clock.Advance(time.Second)
 			return w.ChangePassword(t.Context(), c, from, to)
 		}
 		pw := func(i int) string { return fmt.Sprintf("harbour-quartz-%d-thimble", i) }
@@ -213,7 +213,7 @@ func TestSensitiveChangesNeedARecentSignIn(t *testing.T) {
 		w.person("ada@example.com", "")
 		in, err := w.SignIn(t.Context(), identity.SignIn{Identifier: "ada@example.com", Password: goodPW, Browser: true, Origin: here})
 		w.must(err)
-		w.clock.advance(identity.DefaultConfig().RecentSignIn + time.Second)
+		w.clock.Advance(identity.DefaultConfig().RecentSignIn + time.Second)
 		c := w.caller(in)
 		for name, err := range map[string]error{
 			"password": w.ChangePassword(t.Context(), c, goodPW, otherPW),
@@ -248,7 +248,7 @@ func TestResetEndsAllSessionsAndOtherLinks(t *testing.T) {
 		in := w.signedIn("ada@example.com")
 		w.must(w.Recover(t.Context(), "ada@example.com", "en", here))
 		first := w.link("ada@example.com")
-		w.clock.advance(time.Second)
+		w.clock.Advance(time.Second)
 		w.must(w.Recover(t.Context(), "ada@example.com", "en", here))
 		second := w.link("ada@example.com")
 		if first == second {
@@ -307,9 +307,9 @@ func TestNewPasswordEndsWhatAThiefPrepared(t *testing.T) {
 		thief := w.signedIn("ada@example.com")
 		w.must(w.ChangeAddress(t.Context(), w.caller(thief), "thief@example.com"))
 		sent := w.link("thief@example.com")
-		w.clock.advance(time.Second)
+		w.clock.Advance(time.Second)
 		w.must(w.ChangeAddress(t.Context(), w.caller(thief), "waiting@example.com"))
-		w.clock.advance(time.Second)
+		w.clock.Advance(time.Second)
 		w.must(w.Recover(t.Context(), "ada@example.com", "en", here))
 		reset := w.link("ada@example.com") // delivers the waiting letter as well
 		waiting := w.link("waiting@example.com")
@@ -320,7 +320,7 @@ func TestNewPasswordEndsWhatAThiefPrepared(t *testing.T) {
 		if err := w.ConfirmAddress(t.Context(), w.caller(thief), sent); !errors.Is(err, identity.ErrConfirmation) {
 			t.Errorf("the link from before is answered %v", err)
 		}
-		w.clock.advance(time.Second)
+		w.clock.Advance(time.Second)
 		w.must(w.Recover(t.Context(), "ada@example.com", "en", here))
 		w.link("ada@example.com")
 		told := len(w.mails("ada@example.com"))
@@ -340,7 +340,7 @@ func TestLettersFromBeforeANewPasswordMakeNoLinks(t *testing.T) {
 		a := w.person("ada@example.com", "")
 		in := w.signedIn("ada@example.com")
 		asked := w.clock.Now()
-		w.clock.advance(time.Second)
+		w.clock.Advance(time.Second)
 		w.must(w.ChangePassword(t.Context(), w.caller(in), goodPW, otherPW))
 		for _, l := range []mail.Letter{
 			{Kind: "recovery", Address: "ada@example.com", CreatedAt: asked},
@@ -581,7 +581,7 @@ func TestSweepRemovesWhatExpired(t *testing.T) {
 		if count("confirmations") != 1 || count("attempts") != 2 {
 			t.Fatal("living rows are gone")
 		}
-		w.clock.advance(60 * 24 * time.Hour)
+		w.clock.Advance(60 * 24 * time.Hour)
 		w.must(w.Sweep(t.Context()))
 		if n := count("confirmations") + count("attempts"); n != 0 {
 			t.Errorf("%d expired rows are left", n)

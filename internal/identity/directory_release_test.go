@@ -36,7 +36,7 @@ func TestRelease(t *testing.T) {
 			t.Errorf("while the directory is configured: %v", err)
 		}
 		c.set(func() { delete(c.people, "lee@corp.example") })
-		w.clock.advance(2 * time.Hour)
+		w.clock.Advance(2 * time.Hour)
 		w.must(w.CheckDirectories(t.Context()))
 		var said string
 		if w.Service, said = w.withoutDirectory(w.deps); !strings.Contains(said, "directory=corp accounts=2") {
@@ -88,7 +88,7 @@ func TestKnownDeviceUnderADirectorysName(t *testing.T) {
 		w.must(err)
 		for range 12 {
 			_, _ = attempt(`CORP\kim`, otherPW, "")
-			w.clock.advance(time.Second)
+			w.clock.Advance(time.Second)
 		}
 		for name, device := range map[string]string{"no": "", "somebody else's": lee.DeviceToken} {
 			if _, err := attempt(`CORP\kim`, goodPW, device); !errors.Is(err, identity.ErrTooManyAttempts) {

@@ -211,7 +211,7 @@ func TestDirectoryGuessesAreLimited(t *testing.T) {
 			if c.asked > 5 {
 				t.Errorf("of 50 guesses at once at %s, the directory saw %d", login, c.asked)
 			}
-			w.clock.advance(24 * time.Hour)
+			w.clock.Advance(24 * time.Hour)
 		}
 		c.set(func() { c.broken = identity.ErrTooManyAttempts.After(time.Minute) })
 		for range 10 {
@@ -220,7 +220,7 @@ func TestDirectoryGuessesAreLimited(t *testing.T) {
 				t.Fatalf("locked in the directory: %v", err)
 			}
 		}
-		w.clock.advance(24 * time.Hour)
+		w.clock.Advance(24 * time.Hour)
 		c.set(func() { c.broken = nil })
 		for range 3 {
 			_, _ = w.signIn("kim@corp.example", otherPW)
@@ -236,7 +236,7 @@ func TestDirectoryGuessesAreLimited(t *testing.T) {
 		a, err := w.AccountByAddress(t.Context(), "kim@corp.example")
 		w.must(err)
 		w.must(w.SetStatus(t.Context(), a.ID, identity.Disabled))
-		w.clock.advance(24 * time.Hour)
+		w.clock.Advance(24 * time.Hour)
 		if _, err := w.signIn("kim@corp.example", goodPW); !errors.Is(err, identity.ErrDisabled) {
 			t.Errorf("an account that is disabled here: %v", err)
 		}
@@ -279,7 +279,7 @@ func TestWhoLeavesADirectoryIsSignedOut(t *testing.T) {
 		if c.asked != 0 {
 			t.Error("who was asked about within the hour is asked about again")
 		}
-		w.clock.advance(time.Hour)
+		w.clock.Advance(time.Hour)
 		c.set(func() { c.broken = fault.New(fault.Unavailable, "test.down", "Down.") })
 		if err := w.CheckDirectories(t.Context()); err == nil || c.asked != 1 {
 			t.Errorf("an outage: %v after %d questions", err, c.asked)
@@ -305,7 +305,7 @@ func TestWhoLeavesADirectoryIsSignedOut(t *testing.T) {
 		if w.accepts(t.Context(), kim.Tokens.Access) {
 			t.Error("who has left goes on")
 		}
-		w.clock.advance(2 * time.Hour)
+		w.clock.Advance(2 * time.Hour)
 		c.set(func() { c.asked = 0 })
 		w.must(w.CheckDirectories(t.Context()))
 		if c.asked != 1 {

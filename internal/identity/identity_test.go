@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/password"
 	"github.com/sumunio/sumun/internal/keyring"
@@ -37,30 +37,12 @@ var sets = []sqldb.Migrations{
 	keyring.Migrations, audit.Migrations, mail.Migrations, token.Migrations, session.Migrations, identity.Migrations,
 }
 
-// clock is a hand-set time that several goroutines may read.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // world is the identity unit on a real database, with a clock of its own and mails that can be read.
 type world struct {
 	*identity.Service
 	t        *testing.T
 	db       *sqldb.DB
-	clock    *clock
+	clock    *clocktest.Clock
 	queue    *mail.Queue
 	box      *mail.Mailbox
 	sessions *session.Service
@@ -93,7 +75,7 @@ func each(t *testing.T, fn func(w *world), options ...option) {
 
 func newWorld(t *testing.T, db *sqldb.DB, redis *redisdb.DB, options ...option) *world {
 	t.Helper()
-	w := &world{t: t, db: db, clock: &clock{now: time.Now().Truncate(time.Microsecond)}}
+	w := &world{t: t, db: db, clock: clocktest.At(time.Now().Truncate(time.Microsecond))}
 	log := slog.New(slog.DiscardHandler)
 	ring, err := keyring.Open(t.Context(), db, keyring.Config{MasterKeyFile: filepath.Join(t.TempDir(), "master.key"), Create: true}, w.clock.Now)
 	w.must(err)

@@ -86,7 +86,7 @@ func TestDelayGrowsThenLocksAndOwnerIsTold(t *testing.T) {
 			for errors.Is(err, identity.ErrTooManyAttempts) {
 				wait := fault.From(err).RetryAfter()
 				waits = append(waits, wait)
-				w.clock.advance(wait)
+				w.clock.Advance(wait)
 				_, err = w.signIn("ada@example.com", otherPW)
 			}
 			if !errors.Is(err, identity.ErrCredentials) {
@@ -105,7 +105,7 @@ func TestDelayGrowsThenLocksAndOwnerIsTold(t *testing.T) {
 		if got := w.mails("ada@example.com"); len(got) != 2 {
 			t.Errorf("the owner has %d mails, want the sign-up and one about the lock", len(got))
 		}
-		w.clock.advance(limit.LockFor)
+		w.clock.Advance(limit.LockFor)
 		if _, err := w.signIn("ada@example.com", goodPW); err != nil {
 			t.Errorf("after the lock: %v", err)
 		}
@@ -187,7 +187,7 @@ func TestWrongPasswordsFromOneNetworkAreLimited(t *testing.T) {
 		if err := attempt("ada@example.com", goodPW, "", "2001:db8:0:2::1"); err != nil {
 			t.Errorf("another /64 is answered %v", err)
 		}
-		w.clock.advance(free * time.Minute)
+		w.clock.Advance(free * time.Minute)
 		if err := attempt("u9@example.com", otherPW, "", "2001:db8:0:1::9"); !errors.Is(err, identity.ErrCredentials) {
 			t.Fatal(err)
 		}
@@ -264,7 +264,7 @@ func TestBusyGateCostsNoAttempt(t *testing.T) {
 			wg.Go(func() { _, _ = w.signIn("ada@example.com", goodPW) })
 		}
 		wg.Wait()
-		w.clock.advance(time.Second)
+		w.clock.Advance(time.Second)
 		if _, err := w.signIn("ada@example.com", goodPW); err != nil {
 			t.Errorf("after a storm of right passwords she is answered %v", err)
 		}
@@ -286,14 +286,14 @@ func TestRightPasswordIsNotReportedAsLock(t *testing.T) {
 		for range identity.DefaultConfig().Attempts.Account.LockAfter - 1 {
 			_, err := w.signIn("ada@example.com", otherPW)
 			if errors.Is(err, identity.ErrTooManyAttempts) {
-				w.clock.advance(fault.From(err).RetryAfter())
+				w.clock.Advance(fault.From(err).RetryAfter())
 				_, err = w.signIn("ada@example.com", otherPW)
 			}
 			if !errors.Is(err, identity.ErrCredentials) {
 				t.Fatal(err)
 			}
 		}
-		w.clock.advance(5 * time.Minute)
+		w.clock.Advance(5 * time.Minute)
 		w.signedIn("ada@example.com")
 		if n := len(w.mails("ada@example.com")); n != 1 {
 			t.Errorf("%d mails, want only the sign-up's", n)

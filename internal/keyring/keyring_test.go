@@ -11,25 +11,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 )
 
 var migrations = []sqldb.Migrations{keyring.Migrations}
-
-// clock is a time that tests move by hand.
-type clock struct{ offset atomic.Int64 }
-
-func (c *clock) Now() time.Time {
-	return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(c.offset.Load()))
-}
-
-func (c *clock) Advance(d time.Duration) { c.offset.Add(int64(d)) }
 
 func inFolder(t *testing.T) keyring.Config {
 	t.Helper()
@@ -38,7 +29,7 @@ func inFolder(t *testing.T) keyring.Config {
 	return cfg
 }
 
-func open(t *testing.T, db *sqldb.DB, cfg keyring.Config, c *clock) *keyring.Keyring {
+func open(t *testing.T, db *sqldb.DB, cfg keyring.Config, c *clocktest.Clock) *keyring.Keyring {
 	t.Helper()
 	k, err := keyring.Open(t.Context(), db, cfg, c.Now)
 	if err != nil {
@@ -59,7 +50,7 @@ func writeKey(t *testing.T, name string, fill byte) {
 func TestNodesAgreeOnFirstStart(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		cfg, c := inFolder(t), &clock{}
+		cfg, c := inFolder(t), clocktest.Noon()
 		nodes := []*sqldb.DB{db, sqldbtest.Reopen(t, db)}
 		rings := make([]*keyring.Keyring, 8)
 		errs := make([]error, 16)
@@ -101,7 +92,7 @@ func TestNodesAgreeOnFirstStart(t *testing.T) {
 func TestRotationIsKnownBeforeItIsUsed(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		cfg, c := inFolder(t), &clock{}
+		cfg, c := inFolder(t), clocktest.Noon()
 		here, there := open(t, db, cfg, c), open(t, sqldbtest.Reopen(t, db), cfg, c)
 		current := func(k *keyring.Keyring) uint32 {
 			t.Helper()
@@ -150,7 +141,7 @@ func TestRotationIsKnownBeforeItIsUsed(t *testing.T) {
 func TestConcurrentRotations(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		cfg, c := inFolder(t), &clock{}
+		cfg, c := inFolder(t), clocktest.Noon()
 		nodes := []*keyring.Keyring{open(t, db, cfg, c), open(t, sqldbtest.Reopen(t, db), cfg, c)}
 		var wg sync.WaitGroup
 		ids, errs := make([]uint32, 8), make([]error, 8)
@@ -175,7 +166,7 @@ func TestConcurrentRotations(t *testing.T) {
 func TestKnownKeysOutliveTheDatabase(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		c := &clock{}
+		c := clocktest.Noon()
 		own := sqldbtest.Reopen(t, db)
 		k := open(t, own, inFolder(t), c)
 		before, err := k.Current(t.Context(), "pepper")
@@ -201,7 +192,7 @@ func TestKnownKeysOutliveTheDatabase(t *testing.T) {
 func TestReplacingTheMasterKey(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		dir, c := t.TempDir(), &clock{}
+		dir, c := t.TempDir(), clocktest.Noon()
 		oldFile, newFile := filepath.Join(dir, "old.key"), filepath.Join(dir, "new.key")
 		writeKey(t, oldFile, 1)
 		writeKey(t, newFile, 2)
@@ -263,7 +254,7 @@ func wantLine(t *testing.T, err error, want ...string) {
 func TestLostMasterKeyIsNotReplaced(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		cfg, c := inFolder(t), &clock{}
+		cfg, c := inFolder(t), clocktest.Noon()
 		open(t, db, cfg, c)
 		text, err := os.ReadFile(cfg.MasterKeyFile)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -19,7 +20,7 @@ import (
 func TestWithdrawnKeysAreForgotten(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		cfg, c := inFolder(t), &clock{}
+		cfg, c := inFolder(t), clocktest.Noon()
 		here, there := open(t, db, cfg, c), open(t, sqldbtest.Reopen(t, db), cfg, c)
 		for _, k := range []*keyring.Keyring{here, there} {
 			for _, purpose := range []string{"mac", "pepper"} {
@@ -68,7 +69,7 @@ func TestWithdrawnKeysAreForgotten(t *testing.T) {
 func TestKeysAreWithdrawnWithTheNews(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		k := open(t, db, inFolder(t), &clock{})
+		k := open(t, db, inFolder(t), clocktest.Noon())
 		before, err := k.Current(t.Context(), "mac")
 		if err != nil {
 			t.Fatal(err)
@@ -90,7 +91,7 @@ func TestKeysAreWithdrawnWithTheNews(t *testing.T) {
 func TestConcurrentWithdrawals(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		cfg, c := inFolder(t), &clock{}
+		cfg, c := inFolder(t), clocktest.Noon()
 		nodes := []*keyring.Keyring{open(t, db, cfg, c), open(t, sqldbtest.Reopen(t, db), cfg, c)}
 		var wg sync.WaitGroup
 		var mu sync.Mutex

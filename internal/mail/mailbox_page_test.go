@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -16,7 +17,7 @@ const pageToken = "0123456789abcdef"
 
 func newPage(t *testing.T, db *sqldb.DB, token string) http.Handler {
 	t.Helper()
-	box := mail.NewMailbox(db, newClock().Now)
+	box := mail.NewMailbox(db, clocktest.Noon().Now)
 	for id, m := range map[string]mail.Message{
 		"m1": {
 			To: "kim@example.com", Subject: `<script>alert("subject")</script>`,
@@ -175,7 +176,7 @@ func TestMailboxJSON(t *testing.T) {
 				t.Errorf("no %s in %v", key, list[0])
 			}
 		}
-		if list[0]["received_at"] != "2026-03-01T09:00:00Z" {
+		if list[0]["received_at"] != "2026-03-01T12:00:00Z" {
 			t.Errorf("received_at: %v", list[0]["received_at"])
 		}
 		if w := ask(t, page, "POST", "/mailbox/clear", "Authorization", "Bearer "+pageToken); w.Code != http.StatusSeeOther {

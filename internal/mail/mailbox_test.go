@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -16,7 +17,7 @@ import (
 func TestMailboxKeepsTheNewest(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) {
-		now := newClock()
+		now := clocktest.Noon()
 		box := mail.NewMailbox(db, now.Now)
 		for i := range 203 {
 			now.Advance(time.Second)
@@ -51,7 +52,7 @@ func TestMailboxKeepsTheNewest(t *testing.T) {
 func TestMailboxTakesEachMessageOnce(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) {
-		box := mail.NewMailbox(db, newClock().Now)
+		box := mail.NewMailbox(db, clocktest.Noon().Now)
 		var senders sync.WaitGroup
 		for i := range 20 {
 			senders.Go(func() {

@@ -14,32 +14,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
 )
 
 var sets = []sqldb.Migrations{mail.Migrations}
-
-// clock is a clock that only tests move.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 // recorder is a transport that counts what it is given, and does what answer says.
 type recorder struct {
@@ -104,7 +85,7 @@ func (b *syncBuffer) String() string {
 
 type fixture struct {
 	db        *sqldb.DB
-	clock     *clock
+	clock     *clocktest.Clock
 	transport *recorder
 	queue     *mail.Queue
 	log       *syncBuffer
@@ -113,7 +94,7 @@ type fixture struct {
 
 func setup(t *testing.T, db *sqldb.DB, composer mail.Composer) fixture {
 	t.Helper()
-	f := fixture{db: db, clock: newClock(), transport: &recorder{}, log: &syncBuffer{}, metrics: prometheus.NewRegistry()}
+	f := fixture{db: db, clock: clocktest.Noon(), transport: &recorder{}, log: &syncBuffer{}, metrics: prometheus.NewRegistry()}
 	f.queue = node(t, f, db)
 	f.queue.Handle("", composer)
 	return f
@@ -375,7 +356,7 @@ func TestComposerDecides(t *testing.T) {
 func TestKindSelectsTheComposer(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) {
-		f := fixture{db: db, clock: newClock(), transport: &recorder{}, log: &syncBuffer{}, metrics: prometheus.NewRegistry()}
+		f := fixture{db: db, clock: clocktest.Noon(), transport: &recorder{}, log: &syncBuffer{}, metrics: prometheus.NewRegistry()}
 		f.queue = node(t, f, db)
 		f.queue.Handle("identity", compose)
 		for _, kind := range []string{"identity", "identity.confirm", "identityx", "order.shipped"} {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -22,7 +23,7 @@ var hello = mail.Message{To: "kim@example.com", Subject: "주소를 확인하세
 
 func newSMTP(t *testing.T, cfg mail.Config) *mail.SMTP {
 	t.Helper()
-	transport, err := mail.NewSMTP(cfg, newClock().Now)
+	transport, err := mail.NewSMTP(cfg, clocktest.Noon().Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestMessageOnTheWire(t *testing.T) {
 		"Subject":        hello.Subject,
 		"Message-Id":     "<" + letterID + "@sumun.example>",
 		"Auto-Submitted": "auto-generated",
-		"Date":           "Sun, 01 Mar 2026 09:00:00 +0000",
+		"Date":           "Sun, 01 Mar 2026 12:00:00 +0000",
 		"User-Agent":     "",
 	} {
 		value, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get(header))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/apikey"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -39,7 +40,7 @@ func TestKeyToken(t *testing.T) {
 		}
 		all, err := n.Keys(t.Context(), "", 10)
 		must(t, err)
-		if len(all) != 1 || all[0].ID != k.ID || !all[0].UsedAt.Equal(n.clock.now()) || strings.Contains(fmt.Sprintf("%+v", all), key.Reveal()) {
+		if len(all) != 1 || all[0].ID != k.ID || !all[0].UsedAt.Equal(n.clock.Now()) || strings.Contains(fmt.Sprintf("%+v", all), key.Reveal()) {
 			t.Errorf("listed %+v", all)
 		}
 		none := nightly
@@ -48,11 +49,11 @@ func TestKeyToken(t *testing.T) {
 		if _, scope, err := n.KeyToken(t.Context(), bare.Reveal()); err != nil || scope != "" {
 			t.Errorf("a key without scope has %q, %v", scope, err)
 		}
-		n.clock.advance(24*time.Hour - time.Minute)
+		n.clock.Advance(24*time.Hour - time.Minute)
 		if access, _, err = n.KeyToken(t.Context(), key.Reveal()); err != nil || access.ExpiresAt.After(k.ExpiresAt) {
 			t.Errorf("its last token lives until %v, the key until %v, %v", access.ExpiresAt, k.ExpiresAt, err)
 		}
-		n.clock.advance(time.Minute)
+		n.clock.Advance(time.Minute)
 		if _, _, err = n.KeyToken(t.Context(), key.Reveal()); !errors.Is(err, oidc.ErrInvalidGrant) {
 			t.Errorf("expired: %v", err)
 		}
@@ -104,7 +105,7 @@ func TestKeyRefusals(t *testing.T) {
 func TestRevokeKey(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		c := newClock()
+		c := clocktest.Noon()
 		n, other := newNode(t, db, c), newNode(t, db, c)
 		n.add(t, "billing", machine)
 		k, key := n.addKey(t, nightly)

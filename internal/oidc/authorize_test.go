@@ -1,173 +1,20 @@
 package oidc_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"html"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-	"github.com/google/uuid"
-
-	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/session"
-	"github.com/sumunio/sumun/internal/sqldb"
 )
-
-const (
-	callback = "https://shop.example/cb"
-	verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-)
-
-// shop is a client that people sign in to.
-var shop = oidc.Metadata{
-	Name: "Shop", RedirectURIs: []string{callback, "http://127.0.0.1/cb"}, Scope: "openid profile email offline_access orders",
-	GrantTypes:             []string{"authorization_code", "refresh_token"},
-	PostLogoutRedirectURIs: []string{"https://shop.example/bye"},
-}
-
-// person is somebody with a browser, signed in.
-type person struct {
-	n       *node
-	account identity.Account
-	session session.Session
-	cookie  string
-}
-
-func (n *node) person(t testing.TB, email string) *person {
-	t.Helper()
-	a := identity.Account{ID: uuid.NewString(), Email: email, EmailVerified: true, Name: "Kim", UpdatedAt: n.clock.now()}
-	n.people.byID.Store(a.ID, a)
-	p := &person{n: n, account: a}
-	p.signIn(t)
-	return p
-}
-
-func (p *person) signIn(t testing.TB) {
-	t.Helper()
-	var st *session.Starting
-	must(t, p.n.db.Write(t.Context(), func(tx sqldb.Tx) (err error) {
-		st, err = p.n.sessions.Begin(t.Context(), tx, session.Start{
-			Page: true, Subject: p.account.ID, Roles: []string{"member"}, ACR: identity.ACR, AMR: []string{"pwd"}, AuthTime: p.n.clock.now(),
-		})
-		return err
-	}))
-	started, err := st.Commit(t.Context())
-	must(t, err)
-	p.session, p.cookie = started.Session, started.Cookie
-}
-
-// get asks for a page as the person's browser does.
-func (p *person) get(t testing.TB, target string) answer {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
-	p.show(r)
-	return p.n.send(t, r)
-}
-
-func (p *person) show(r *http.Request) {
-	if p.cookie != "" {
-		r.AddCookie(&http.Cookie{Name: cookies.Session(), Value: p.cookie})
-	}
-}
-
-// wish is a request for a code of the client shop.
-func wish(change ...string) url.Values {
-	v := params("client_id", "shop", "redirect_uri", callback, "response_type", "code", "scope", "openid email", "state", "st&1", "nonce", "n1",
-		"code_challenge", challengeOf(verifier), "code_challenge_method", "S256")
-	for i := 0; i+1 < len(change); i += 2 {
-		if v.Del(change[i]); change[i+1] != "" {
-			v.Set(change[i], change[i+1])
-		}
-	}
-	return v
-}
-
-func challengeOf(verifier string) string {
-	sum := sha256.Sum256([]byte(verifier))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-var hidden = regexp.MustCompile(`name="request" value="([^"]*)"`)
-
-// allow answers the consent page.
-func (p *person) allow(t testing.TB, page answer, decision string) answer {
-	t.Helper()
-	m := hidden.FindStringSubmatch(page.body)
-	if page.status != 200 || m == nil {
-		t.Fatalf("no consent page: %d %v %s", page.status, page.header["Location"], page.body)
-	}
-	return p.n.post(t, "/oauth/consent", params("request", html.UnescapeString(m[1]), "decision", decision), p.show)
-}
-
-// landed returns the parameters with which the browser comes to the client.
-func (a answer) landed(t testing.TB, at string) url.Values {
-	t.Helper()
-	to := a.header.Get("Location")
-	if refresh := a.header.Get("Refresh"); refresh != "" {
-		to = strings.TrimPrefix(refresh, "0; url=")
-	}
-	base, query, _ := strings.Cut(to, "?")
-	values, err := url.ParseQuery(query)
-	if err != nil || base != at {
-		t.Fatalf("landed at %q (%d), want %s: %s", to, a.status, at, a.body)
-	}
-	if values.Get("iss") != issuer {
-		t.Errorf("the answer does not say whose it is: %v", values)
-	}
-	return values
-}
-
-// code signs in to shop, with consent where it is asked.
-func (p *person) code(t testing.TB, wish url.Values) string {
-	t.Helper()
-	a := p.get(t, "/oauth/authorize?"+wish.Encode())
-	if a.status == 200 {
-		a = p.allow(t, a, "allow")
-	}
-	got := a.landed(t, wish.Get("redirect_uri"))
-	if got.Get("code") == "" || got.Get("state") != wish.Get("state") {
-		t.Fatalf("landed with %v", got)
-	}
-	return got.Get("code")
-}
-
-// exchange is the request for tokens with a code.
-func exchange(code string, change ...string) url.Values {
-	v := params("grant_type", "authorization_code", "code", code, "redirect_uri", callback, "code_verifier", verifier)
-	for i := 0; i+1 < len(change); i += 2 {
-		if v.Del(change[i]); change[i+1] != "" {
-			v.Set(change[i], change[i+1])
-		}
-	}
-	return v
-}
-
-// idClaims reads an ID token, whose signature must be ours.
-func (n *node) idClaims(t testing.TB, raw string) jwt.MapClaims {
-	t.Helper()
-	claims := jwt.MapClaims{}
-	parsed, err := jwt.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
-		key, err := n.tokens.Key(context.Background(), t.Header["kid"].(string))
-		return key.Public, err
-	}, jwt.WithTimeFunc(n.clock.now), jwt.WithValidMethods([]string{"ES256", "RS256"}))
-	must(t, err)
-	if parsed.Header["typ"] != "JWT" {
-		t.Errorf("typ %v", parsed.Header["typ"])
-	}
-	return claims
-}
 
 // The way a person takes: sign in, be asked once, land at the program, which then knows who they are for as long as they stay.
 func TestCodeFlow(t *testing.T) {
@@ -192,7 +39,7 @@ func TestCodeFlow(t *testing.T) {
 		if about["sub"] != p.account.ID || about["email"] != "kim@example.com" || about["email_verified"] != true || about["name"] != nil {
 			t.Errorf("userinfo %v", about)
 		}
-		n.clock.advance(10 * time.Minute)
+		n.clock.Advance(10 * time.Minute)
 		next := n.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", got.RefreshToken), client).token(t)
 		again := n.idClaims(t, next.IDToken)
 		if again["sub"] != id["sub"] || again["auth_time"] != id["auth_time"] || again["nonce"] != nil || next.Scope != "openid email" {
@@ -212,12 +59,6 @@ func TestCodeFlow(t *testing.T) {
 			t.Errorf("not asked for more: %d", a.status)
 		}
 	})
-}
-
-func bearerRequest(t testing.TB, method, path, token string) *http.Request {
-	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	return r
 }
 
 // Whoever is not signed in comes back to the program after signing in; prompt and max_age decide how recent that must be.
@@ -255,7 +96,7 @@ func TestSigningInFirst(t *testing.T) {
 		if got := p.get(t, "/oauth/authorize?"+wish("prompt", "none", "scope", "openid orders").Encode()).landed(t, callback); got.Get("error") != "consent_required" {
 			t.Errorf("none, to be asked: %v", got)
 		}
-		n.clock.advance(10 * time.Minute)
+		n.clock.Advance(10 * time.Minute)
 		if got := p.get(t, "/oauth/authorize?"+wish("max_age", "700").Encode()).landed(t, callback); got.Get("code") == "" {
 			t.Errorf("recent enough: %v", got)
 		}
@@ -274,14 +115,14 @@ func TestSigningInFirst(t *testing.T) {
 			if a := p.get(t, back); !strings.HasPrefix(a.header.Get("Location"), "/account/reauthenticate") {
 				t.Errorf("%v: coming back without signing in: %d %s", change, a.status, a.header.Get("Location"))
 			}
-			n.clock.advance(time.Second)
+			n.clock.Advance(time.Second)
 			p.signIn(t)
 			if a := p.get(t, back); change[1] == "login consent" {
 				p.allow(t, a, "allow").landed(t, callback)
 			} else if a.landed(t, callback).Get("code") == "" {
 				t.Errorf("%v: after signing in: %d", change, a.status)
 			}
-			n.clock.advance(10 * time.Minute)
+			n.clock.Advance(10 * time.Minute)
 		}
 	})
 }
@@ -403,7 +244,7 @@ func TestCodeMisuse(t *testing.T) {
 		n.post(t, "/oauth/token", exchange(bare, "code_verifier", ""), client).token(t)
 
 		late := p.code(t, wish())
-		n.clock.advance(61 * time.Second)
+		n.clock.Advance(61 * time.Second)
 		n.post(t, "/oauth/token", exchange(late), client).refused(t, 400, "invalid_grant")
 		gone := p.code(t, wish())
 		must(t, n.sessions.End(t.Context(), p.account.ID, p.session.ID, session.SignedOut))
@@ -461,169 +302,6 @@ func TestOfflineAccess(t *testing.T) {
 		}
 		if a := p.get(t, "/account/apps"); a.status != 200 {
 			t.Errorf("apps: %d", a.status)
-		}
-	})
-}
-
-// Whoever asks what a token is worth is told only what is theirs to know; and a client can give back what it has.
-func TestIntrospectionAndRevocation(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
-		_, secret := n.add(t, "shop", shop)
-		_, otherSecret := n.add(t, "other", machine)
-		seer := machine
-		seer.Scope = oidc.IntrospectScope
-		_, seerSecret := n.add(t, "seer", seer)
-		public := shop
-		public.AuthMethod = oidc.AuthNone
-		n.add(t, "app", public)
-		p := n.person(t, "kim@example.com")
-		got := n.post(t, "/oauth/token", exchange(p.code(t, wish())), basic("shop", secret)).token(t)
-		active := func(token string, as func(*http.Request)) bool {
-			var body map[string]any
-			a := n.post(t, "/oauth/introspect", params("token", token), as)
-			must(t, json.Unmarshal([]byte(a.body), &body))
-			if body["active"] == true && (body["sub"] != p.account.ID || body["client_id"] != "shop" || body["iss"] != issuer) {
-				t.Errorf("introspection %v", body)
-			}
-			if body["active"] != true && len(body) != 1 {
-				t.Errorf("says too much: %v", body)
-			}
-			return body["active"] == true
-		}
-		if !active(got.AccessToken, basic("shop", secret)) || !active(got.AccessToken, basic("seer", seerSecret)) {
-			t.Error("who may know is not told")
-		}
-		if active(got.AccessToken, basic("other", otherSecret)) || active("x", basic("shop", secret)) || active(got.IDToken, basic("shop", secret)) ||
-			active(got.RefreshToken, basic("shop", secret)) {
-			t.Error("active although it is not")
-		}
-		n.post(t, "/oauth/introspect", params("token", got.AccessToken)).refused(t, 401, "invalid_client")
-		n.post(t, "/oauth/introspect", params("token", got.AccessToken, "client_id", "app")).refused(t, 400, "unauthorized_client")
-		n.post(t, "/oauth/introspect", url.Values{}, basic("shop", secret)).refused(t, 400, "invalid_request")
-
-		revoke := func(token string, as func(*http.Request)) {
-			if a := n.post(t, "/oauth/revoke", params("token", token), as); a.status != 200 || a.body != "" {
-				t.Errorf("revoke: %d %s", a.status, a.body)
-			}
-		}
-		for _, token := range []string{"x", got.AccessToken, got.RefreshToken} {
-			revoke(token, basic("other", otherSecret))
-		}
-		if !active(got.AccessToken, basic("shop", secret)) {
-			t.Error("another client could revoke it")
-		}
-		revoke(got.AccessToken, basic("shop", secret))
-		if active(got.AccessToken, basic("shop", secret)) {
-			t.Error("active after it was revoked")
-		}
-		next := n.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", got.RefreshToken), basic("shop", secret)).token(t)
-		revoke(next.RefreshToken, basic("shop", secret))
-		if active(next.AccessToken, basic("shop", secret)) {
-			t.Error("its grant was revoked")
-		}
-		n.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", next.RefreshToken), basic("shop", secret)).refused(t, 400, "invalid_grant")
-		again := n.post(t, "/oauth/token", exchange(p.code(t, wish())), basic("shop", secret)).token(t)
-		if !active(again.AccessToken, basic("shop", secret)) {
-			t.Error("dead on arrival after a revocation")
-		}
-	})
-}
-
-// Leaving one program leaves the browser's session, and only the programs that know it can end it unasked.
-func TestLogout(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
-		_, secret := n.add(t, "shop", shop)
-		p := n.person(t, "kim@example.com")
-		got := n.post(t, "/oauth/token", exchange(p.code(t, wish())), basic("shop", secret)).token(t)
-		bye := func(change ...string) string {
-			v := params(append([]string{"id_token_hint", got.IDToken, "post_logout_redirect_uri", "https://shop.example/bye", "state", "s"}, change...)...)
-			return "/oauth/logout?" + v.Encode()
-		}
-		for name, target := range map[string]string{
-			"another address":   "/oauth/logout?" + params("id_token_hint", got.IDToken, "post_logout_redirect_uri", "https://evil.example").Encode(),
-			"an unknown client": "/oauth/logout?" + params("client_id", "x", "post_logout_redirect_uri", "https://shop.example/bye").Encode(),
-			"another's token":   bye("client_id", "other"),
-			"an access token":   "/oauth/logout?" + params("id_token_hint", got.AccessToken, "post_logout_redirect_uri", "https://shop.example/bye").Encode(),
-		} {
-			if a := p.get(t, target); a.status != 400 || a.header.Get("Location") != "" {
-				t.Errorf("%s: %d", name, a.status)
-			}
-		}
-		if a := p.get(t, "/oauth/logout"); a.status != 200 || hidden.FindString(a.body) == "" {
-			t.Errorf("without a hint nobody is asked: %d", a.status)
-		}
-		n.claims(t, got.AccessToken)
-		n.clock.advance(2 * time.Hour) // the ID token has expired, which does not matter
-		a := p.get(t, bye())
-		if a.status != 303 || a.header.Get("Location") != "https://shop.example/bye?state=s" {
-			t.Errorf("logout: %d %v", a.status, a.header)
-		}
-		if cleared := a.header.Get("Set-Cookie"); !strings.HasPrefix(cleared, cookies.Session()+"=;") {
-			t.Errorf("the cookie stays: %q", cleared)
-		}
-		n.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", got.RefreshToken), basic("shop", secret)).refused(t, 400, "invalid_grant")
-		p.signIn(t)
-		page := p.get(t, bye()) // of the session before
-		m := hidden.FindStringSubmatch(page.body)
-		if page.status != 200 || m == nil {
-			t.Fatalf("the hint of another session: %d", page.status)
-		}
-		done := n.post(t, "/oauth/sign-out", params("request", html.UnescapeString(m[1])), p.show)
-		if done.header.Get("Refresh") != "0; url=https://shop.example/bye?state=s" {
-			t.Errorf("after asking: %d %v", done.status, done.header)
-		}
-	})
-}
-
-// A program that keeps sessions of its own is told when its person leaves, however that comes about, and as often as it takes.
-func TestBackChannelLogout(t *testing.T) {
-	onEach(t, func(t *testing.T, n *node) {
-		told := make(chan string, 10)
-		fail := true
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if fail {
-				w.WriteHeader(503)
-				fail = false
-				return
-			}
-			told <- r.FormValue("logout_token")
-		}))
-		defer s.Close()
-		listening := shop
-		listening.BackchannelLogoutURI = s.URL + "/logout"
-		_, secret := n.add(t, "shop", listening)
-		p := n.person(t, "kim@example.com")
-		id := n.idClaims(t, n.post(t, "/oauth/token", exchange(p.code(t, wish())), basic("shop", secret)).token(t).IDToken)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { n.Run(ctx) })
-		wg.Go(func() { n.sessions.Run(ctx) })
-		defer wg.Wait()
-		defer cancel()
-		must(t, n.sessions.EndOthers(t.Context(), p.account.ID, "", session.EndedByOwner))
-		deadline := time.After(20 * time.Second)
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case raw := <-told:
-				claims := jwt.MapClaims{}
-				parsed, err := jwt.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
-					key, err := n.tokens.Key(context.Background(), t.Header["kid"].(string))
-					return key.Public, err
-				}, jwt.WithTimeFunc(n.clock.now))
-				must(t, err)
-				events, _ := claims["events"].(map[string]any)
-				if parsed.Header["typ"] != "logout+jwt" || claims["sid"] != id["sid"] || claims["sub"] != id["sub"] || claims["aud"] != "shop" ||
-					claims["nonce"] != nil || claims["jti"] == "" || events["http://schemas.openid.net/event/backchannel-logout"] == nil {
-					t.Errorf("logout token %v %v", parsed.Header, claims)
-				}
-				return
-			case <-deadline:
-				t.Fatal("it was never told")
-			case <-tick.C:
-				n.clock.advance(time.Second) // the second attempt is due after ten
-			}
 		}
 	})
 }

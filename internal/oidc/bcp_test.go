@@ -337,9 +337,9 @@ func (a attacked) refreshTheft(t *testing.T) {
 	}
 	stolen := a.signIn(t)
 	first := refresh(stolen.RefreshToken).token(t)
-	a.clock.advance(time.Minute)
+	a.clock.Advance(time.Minute)
 	second := refresh(first.RefreshToken).token(t)
-	a.clock.advance(time.Minute)
+	a.clock.Advance(time.Minute)
 	refresh(stolen.RefreshToken).refused(t, 400, "invalid_grant")
 	refresh(second.RefreshToken).refused(t, 400, "invalid_grant")
 	if _, err := a.verifier.Verify(t.Context(), second.AccessToken); !errors.Is(err, auth.ErrRevoked) {

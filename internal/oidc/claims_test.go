@@ -111,7 +111,7 @@ func TestTheRightPerson(t *testing.T) {
 		got := n.post(t, "/oauth/token", exchange(kim.code(t, wish())), basic("shop", secret)).token(t)
 		lee.code(t, wish())
 		named := func(who *person) string { return `{"id_token":{"sub":{"value":"` + who.account.ID + `"}}}` }
-		n.clock.advance(2 * time.Hour) // the ID token has expired, which does not matter
+		n.clock.Advance(2 * time.Hour) // the ID token has expired, which does not matter
 		for name, change := range map[string][]string{"hint": {"id_token_hint", got.IDToken}, "sub": {"claims", named(kim)}} {
 			if a := kim.get(t, "/oauth/authorize?"+wish(append(change, "prompt", "none")...).Encode()).landed(t, callback); a.Get("code") == "" {
 				t.Errorf("%s: the one who is meant: %v", name, a)
@@ -126,7 +126,7 @@ func TestTheRightPerson(t *testing.T) {
 				t.Fatalf("%s: another one is sent to %s", name, to)
 			}
 			back := strings.Replace(to.Query().Get("return_to"), "/oauth/continue", "/oauth/authorize", 1)
-			n.clock.advance(time.Second)
+			n.clock.Advance(time.Second)
 			lee.signIn(t)
 			if a := lee.get(t, back).landed(t, callback); a.Get("error") != "login_required" {
 				t.Errorf("%s: another one again: %v", name, a)
@@ -185,12 +185,12 @@ func TestAgreeingTakesTime(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
 		n.add(t, "shop", shop)
 		p := n.person(t, "kim@example.com")
-		n.clock.advance(10 * time.Second)
+		n.clock.Advance(10 * time.Second)
 		page := p.get(t, "/oauth/authorize?"+wish("max_age", "3600", "state", strings.Repeat("s", 1900)).Encode())
 		if strings.Contains(page.body, "ssss") {
 			t.Error("a long request travels with its person")
 		}
-		n.clock.advance(time.Minute)
+		n.clock.Advance(time.Minute)
 		if p.allow(t, page, "allow").landed(t, callback).Get("code") == "" {
 			t.Error("the person has to sign in again because they read")
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/session"
@@ -46,7 +47,7 @@ func TestClientCredentials(t *testing.T) {
 			if resource != "" {
 				form.Set("resource", resource)
 			}
-			verifier, err := auth.New(auth.Config{Issuer: issuer, Audience: strings.Fields(want)[0], Keys: n.keys(), Clock: n.clock.now})
+			verifier, err := auth.New(auth.Config{Issuer: issuer, Audience: strings.Fields(want)[0], Keys: n.keys(), Clock: n.clock.Now})
 			must(t, err)
 			claims, err := verifier.Verify(t.Context(), n.post(t, "/oauth/token", form, basic("targeted", secret)).token(t).AccessToken)
 			must(t, err)
@@ -116,7 +117,7 @@ func TestSecretRotation(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
 		_, first := n.add(t, "billing", machine)
 		works := func(secret string) bool {
-			n.clock.advance(2 * time.Second) // what is known of the client is not older
+			n.clock.Advance(2 * time.Second) // what is known of the client is not older
 			return n.post(t, "/oauth/token", credentialsForm, basic("billing", secret)).status == 200
 		}
 		second, err := n.RotateSecret(t.Context(), "billing", time.Hour)
@@ -129,7 +130,7 @@ func TestSecretRotation(t *testing.T) {
 		if works(first) || !works(second) || !works(third) {
 			t.Error("after another rotation")
 		}
-		n.clock.advance(time.Hour)
+		n.clock.Advance(time.Hour)
 		if works(second) || !works(third) {
 			t.Error("after the overlap")
 		}
@@ -147,7 +148,7 @@ func TestSecretRotation(t *testing.T) {
 func TestWithdrawnClients(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		c := newClock()
+		c := clocktest.Noon()
 		n, other := newNode(t, db, c), newNode(t, sqldbtest.Reopen(t, db), c)
 		_, secret := n.add(t, "billing", machine)
 		ask := func(n *node) answer { return n.post(t, "/oauth/token", credentialsForm, basic("billing", secret)) }
@@ -168,7 +169,7 @@ func TestWithdrawnClients(t *testing.T) {
 		if err := n.Remove(t.Context(), "billing"); !errors.Is(err, oidc.ErrClientUnknown) {
 			t.Errorf("removed twice: %v", err)
 		}
-		c.advance(2 * time.Second)
+		c.Advance(2 * time.Second)
 		ask(other).refused(t, 401, "invalid_client")
 		again, next := n.add(t, "billing", machine)
 		if again.Epoch != 2 || next == secret {
@@ -191,7 +192,7 @@ func TestRefreshTokensOfAClientOfBefore(t *testing.T) {
 		got := n.post(t, "/oauth/token", exchange(p.code(t, wish("scope", "openid offline_access")), "client_id", "shop")).token(t)
 		form := params("grant_type", "refresh_token", "refresh_token", got.RefreshToken, "client_id", "shop")
 		must(t, n.Remove(t.Context(), "shop"))
-		n.clock.advance(time.Minute)
+		n.clock.Advance(time.Minute)
 		n.add(t, "shop", public)
 		n.post(t, "/oauth/token", form).refused(t, 400, "invalid_grant")
 
@@ -208,7 +209,7 @@ func TestRefreshTokensOfAClientOfBefore(t *testing.T) {
 func TestNobodyActsOnAClientOfBefore(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		c := newClock()
+		c := clocktest.Noon()
 		n, other := newNode(t, db, c), newNode(t, sqldbtest.Reopen(t, db), c)
 		_, secret := n.add(t, "billing", machine)
 		ask := func(n *node) answer { return n.post(t, "/oauth/token", credentialsForm, basic("billing", secret)) }
@@ -231,7 +232,7 @@ func TestNobodyActsOnAClientOfBefore(t *testing.T) {
 func TestNobodyTakesASecretOfBefore(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		c := newClock()
+		c := clocktest.Noon()
 		n, other := newNode(t, db, c), newNode(t, sqldbtest.Reopen(t, db), c)
 		_, leaked := n.add(t, "billing", machine)
 		ask := func(n *node, secret string) answer {
@@ -324,7 +325,7 @@ func TestRefusedClients(t *testing.T) {
 func TestTokenLimits(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		n := newNode(t, db, newClock(), func(c *oidc.Config) { c.Requests, c.Failures = 20, 6 })
+		n := newNode(t, db, clocktest.Noon(), func(c *oidc.Config) { c.Requests, c.Failures = 20, 6 })
 		_, secret := n.add(t, "billing", machine)
 		_, otherSecret := n.add(t, "other", machine)
 		for range 3 {

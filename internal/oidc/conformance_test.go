@@ -94,7 +94,7 @@ var modules = []struct {
 	{"oidcc-prompt-login", func(t *testing.T, s plan) {
 		p := s.full(t)
 		_, first := s.signIn(t, p, s.wish())
-		s.clock.advance(2 * time.Second)
+		s.clock.Advance(2 * time.Second)
 		got := s.signsInAgain(t, p, s.wish("prompt", "login"))
 		if _, id := s.tokens(t, p, got.Get("code")); id["auth_time"].(float64) <= first["auth_time"].(float64) {
 			t.Error("auth_time is that of the first sign-in")
@@ -108,13 +108,13 @@ var modules = []struct {
 	{"oidcc-prompt-none-logged-in", func(t *testing.T, s plan) {
 		p := s.full(t)
 		_, first := s.signIn(t, p, s.wish())
-		s.clock.advance(2 * time.Second)
+		s.clock.Advance(2 * time.Second)
 		s.same(t, p, first, s.wish("prompt", "none"))
 	}},
 	{"oidcc-max-age-1", func(t *testing.T, s plan) {
 		p := s.full(t)
 		_, first := s.signIn(t, p, s.wish())
-		s.clock.advance(2 * time.Second)
+		s.clock.Advance(2 * time.Second)
 		got := s.signsInAgain(t, p, s.wish("max_age", "1"))
 		_, id := s.tokens(t, p, got.Get("code"))
 		if id["auth_time"].(float64) <= first["auth_time"].(float64) {
@@ -124,14 +124,14 @@ var modules = []struct {
 	{"oidcc-max-age-10000", func(t *testing.T, s plan) {
 		p := s.full(t)
 		_, first := s.signIn(t, p, s.wish())
-		s.clock.advance(2 * time.Second)
+		s.clock.Advance(2 * time.Second)
 		s.same(t, p, first, s.wish("max_age", "10000"))
 	}},
 	{"oidcc-ensure-request-with-unknown-parameter-succeeds", func(t *testing.T, s plan) { s.signIn(t, s.full(t), s.wish("extra", "foobar")) }},
 	{"oidcc-id-token-hint", func(t *testing.T, s plan) {
 		p := s.full(t)
 		got, first := s.signIn(t, p, s.wish())
-		s.clock.advance(2 * time.Second)
+		s.clock.Advance(2 * time.Second)
 		s.same(t, p, first, s.wish("prompt", "none", "id_token_hint", got.IDToken))
 	}},
 	{"oidcc-login-hint", func(t *testing.T, s plan) {
@@ -158,7 +158,7 @@ var modules = []struct {
 		p := s.full(t)
 		code := s.authorize(t, p, s.wish()).Get("code")
 		got, _ := s.tokens(t, p, code)
-		s.clock.advance(30 * time.Second)
+		s.clock.Advance(30 * time.Second)
 		s.redeem(t, code).refused(t, 400, "invalid_grant")
 		s.send(t, bearerRequest(t, "GET", "/oauth/userinfo", got.AccessToken)).is(t, 401, "invalid_token")
 	}},
@@ -204,7 +204,7 @@ var modules = []struct {
 	{"oidcc-refresh-token", func(t *testing.T, s plan) {
 		p := s.full(t)
 		got, first := s.signIn(t, p, s.wish("scope", "openid offline_access", "prompt", "consent"))
-		s.clock.advance(2 * time.Second)
+		s.clock.Advance(2 * time.Second)
 		next := s.post(t, "/oauth/token", params("grant_type", "refresh_token", "refresh_token", got.RefreshToken), basic("shop", s.secret)).token(t)
 		id := s.idClaims(t, next.IDToken)
 		for _, name := range []string{"iss", "sub", "aud", "auth_time", "azp"} {
@@ -287,7 +287,7 @@ func (s plan) tokens(t *testing.T, p *person, code string) (tokenAnswer, jwt.Map
 	id := s.idClaims(t, got.IDToken)
 	half := sha256.Sum256([]byte(got.AccessToken))
 	if id["iss"] != issuer || id["aud"] != "shop" || id["sub"] != p.account.ID || id["at_hash"] != base64.RawURLEncoding.EncodeToString(half[:16]) ||
-		id["exp"].(float64) <= float64(s.clock.now().Unix()) || id["iat"].(float64) > float64(s.clock.now().Unix()) || got.TokenType != "Bearer" {
+		id["exp"].(float64) <= float64(s.clock.Now().Unix()) || id["iat"].(float64) > float64(s.clock.Now().Unix()) || got.TokenType != "Bearer" {
 		t.Errorf("%+v with the ID token %v", got, id)
 	}
 	return got, id

@@ -47,11 +47,11 @@ func TestDevice(t *testing.T) {
 		p := n.person(t, "kim@example.com")
 		codes := n.device(t)
 		n.post(t, "/oauth/token", poll(codes.DeviceCode)).refused(t, 400, "authorization_pending")
-		n.clock.advance(2 * time.Second)
+		n.clock.Advance(2 * time.Second)
 		n.post(t, "/oauth/token", poll(codes.DeviceCode)).refused(t, 400, "slow_down")
-		n.clock.advance(9 * time.Second) // ten were asked for now
+		n.clock.Advance(9 * time.Second) // ten were asked for now
 		n.post(t, "/oauth/token", poll(codes.DeviceCode)).refused(t, 400, "slow_down")
-		n.clock.advance(16 * time.Second)
+		n.clock.Advance(16 * time.Second)
 		n.post(t, "/oauth/token", poll(codes.DeviceCode)).refused(t, 400, "authorization_pending")
 
 		if a := (&person{n: n}).get(t, "/oauth/device?user_code="+codes.UserCode); !strings.HasPrefix(a.header.Get("Location"), "/sign-in?") {
@@ -68,7 +68,7 @@ func TestDevice(t *testing.T) {
 		if a := n.post(t, "/oauth/device", params("user_code", codes.UserCode, "decision", "allow"), p.show); a.status != 200 {
 			t.Fatalf("allow: %d %s", a.status, a.body)
 		}
-		n.clock.advance(30 * time.Second)
+		n.clock.Advance(30 * time.Second)
 		got := n.post(t, "/oauth/token", poll(codes.DeviceCode)).token(t)
 		if id := n.idClaims(t, got.IDToken); id["sub"] != p.account.ID || id["sid"] == p.session.ID {
 			t.Errorf("ID token %v", id)
@@ -87,7 +87,7 @@ func TestDevice(t *testing.T) {
 		n.post(t, "/oauth/device", params("user_code", denied.UserCode, "decision", "deny"), p.show)
 		n.post(t, "/oauth/token", poll(denied.DeviceCode)).refused(t, 400, "access_denied")
 		late := n.device(t)
-		n.clock.advance(601 * time.Second)
+		n.clock.Advance(601 * time.Second)
 		n.post(t, "/oauth/token", poll(late.DeviceCode)).refused(t, 400, "expired_token")
 		if a := n.post(t, "/oauth/device", params("user_code", late.UserCode, "decision", "allow"), p.show); a.status != 404 {
 			t.Errorf("too late: %d", a.status)
@@ -124,7 +124,7 @@ func TestPushedRequests(t *testing.T) {
 		if got := n.post(t, "/oauth/token", exchange(code), basic("shop", secret)).token(t); got.Scope != "openid email" {
 			t.Errorf("scope %q", got.Scope)
 		}
-		n.clock.advance(2 * time.Minute) // older than max_age
+		n.clock.Advance(2 * time.Minute) // older than max_age
 		if a := p.get(t, target); a.status != 400 || !strings.Contains(a.body, "answered already") {
 			t.Errorf("a request that was answered: %d", a.status)
 		}
@@ -133,7 +133,7 @@ func TestPushedRequests(t *testing.T) {
 		to := p.get(t, target).header.Get("Location")
 		back, err := url.Parse(to)
 		must(t, err)
-		n.clock.advance(time.Second)
+		n.clock.Advance(time.Second)
 		p.signIn(t)
 		again := strings.Replace(back.Query().Get("return_to"), "/oauth/continue", "/oauth/authorize", 1)
 		if p.get(t, again).landed(t, callback).Get("code") == "" {
@@ -150,7 +150,7 @@ func TestPushedRequests(t *testing.T) {
 		push(wish("request_uri", pushed.RequestURI)).refused(t, 400, "invalid_request")
 		n.post(t, "/oauth/par", wish("client_id", "")).refused(t, 401, "invalid_client")
 		n.post(t, "/oauth/par", wish(), basic("other", otherSecret)).refused(t, 400, "invalid_request")
-		n.clock.advance(10 * time.Minute)
+		n.clock.Advance(10 * time.Minute)
 		if a := p.get(t, target); a.status != 400 {
 			t.Errorf("too late: %d %s", a.status, html.EscapeString(a.header.Get("Location")))
 		}

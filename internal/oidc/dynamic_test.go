@@ -14,6 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -216,7 +217,7 @@ var dynamicModules = map[string]func(t *testing.T, d *dynamic){
 		got := d.flow(t, c, "scope", "openid offline_access")
 		d.key, d.kid = newKey(t), "next"
 		d.keys.set(named(t, map[string]*ecdsa.PrivateKey{d.kid: d.key}))
-		d.clock.advance(time.Minute)
+		d.clock.Advance(time.Minute)
 		d.post(t, "/oauth/token", d.proved(t, c, params("grant_type", "refresh_token", "refresh_token", got.RefreshToken))).token(t)
 	},
 	"oidcc-request-uri-unsigned":     func(t *testing.T, d *dynamic) { d.refusesAddress(t, "none") },
@@ -269,7 +270,7 @@ func (d *dynamic) refusesAddress(t *testing.T, algorithm string) {
 func TestDynamicPlan(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		n := newNodeSigning(t, db, newClock(), auth.RS256, letIn)
+		n := newNodeSigning(t, db, clocktest.Noon(), auth.RS256, letIn)
 		token := n.initial(t, oidc.NewInitialToken{Uses: 100})
 		for name, run := range dynamicModules {
 			t.Run(name, func(t *testing.T) {

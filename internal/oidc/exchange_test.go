@@ -36,9 +36,9 @@ func TestTokenExchange(t *testing.T) {
 			}
 			return n.post(t, "/oauth/token", v, basic("orders", ordersSecret))
 		}
-		n.clock.advance(10 * time.Minute)
+		n.clock.Advance(10 * time.Minute)
 		next := swap().token(t)
-		stock, err := auth.New(auth.Config{Issuer: issuer, Audience: "https://stock.example", Keys: n.keys(), Revocations: n.sessions.Revocations(), Clock: n.clock.now})
+		stock, err := auth.New(auth.Config{Issuer: issuer, Audience: "https://stock.example", Keys: n.keys(), Revocations: n.sessions.Revocations(), Clock: n.clock.Now})
 		must(t, err)
 		claims, err := stock.Verify(t.Context(), next.AccessToken)
 		must(t, err)
@@ -95,7 +95,7 @@ func TestExchangedTokensDieWithEveryClient(t *testing.T) {
 				return n.post(t, "/oauth/token", params("grant_type", "client_credentials"), basic(id, secret)).token(t).AccessToken
 			}
 		}
-		shelf, err := auth.New(auth.Config{Issuer: issuer, Audience: shelfAPI, Keys: n.keys(), Revocations: n.sessions.Revocations(), Clock: n.clock.now})
+		shelf, err := auth.New(auth.Config{Issuer: issuer, Audience: shelfAPI, Keys: n.keys(), Revocations: n.sessions.Revocations(), Clock: n.clock.Now})
 		must(t, err)
 		last := map[string]string{}
 		for name, token := range clients {

@@ -72,7 +72,7 @@ func named(t testing.TB, keys map[string]*ecdsa.PrivateKey) string {
 func asserted(t testing.TB, n *node, client, kid string, key *ecdsa.PrivateKey) url.Values {
 	t.Helper()
 	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
-		"iss": client, "sub": client, "aud": issuer, "jti": rand.Text(), "exp": n.clock.now().Add(time.Minute).Unix(),
+		"iss": client, "sub": client, "aud": issuer, "jti": rand.Text(), "exp": n.clock.Now().Add(time.Minute).Unix(),
 	})
 	if kid != "" {
 		token.Header["kid"] = kid
@@ -98,7 +98,7 @@ func TestPublishedKeys(t *testing.T) {
 		if a.refused(t, 503, "temporarily_unavailable"); a.header.Get("Retry-After") == "" {
 			t.Error("no Retry-After while nobody knows its keys")
 		}
-		n.clock.advance(time.Minute)
+		n.clock.Advance(time.Minute)
 		s.set(named(t, map[string]*ecdsa.PrivateKey{"1": first}))
 		for range 5 {
 			ask("1", first).token(t)
@@ -107,7 +107,7 @@ func TestPublishedKeys(t *testing.T) {
 		if s.asked.Load() != 2 {
 			t.Errorf("asked %d times", s.asked.Load())
 		}
-		n.clock.advance(time.Minute)
+		n.clock.Advance(time.Minute)
 		s.set(named(t, map[string]*ecdsa.PrivateKey{"2": second}))
 		ask("1", first).token(t) // nobody has said that it is over
 		ask("2", second).token(t)
@@ -126,13 +126,13 @@ func TestPublishedKeys(t *testing.T) {
 			t.Errorf("asked %d times for keys that were made up", got)
 		}
 		s.set("")
-		n.clock.advance(20 * time.Hour)
+		n.clock.Advance(20 * time.Hour)
 		ask("2", second).token(t)
-		n.clock.advance(5 * time.Hour)
+		n.clock.Advance(5 * time.Hour)
 		ask("2", second).refused(t, 503, "temporarily_unavailable")
 		for _, body := range []string{`{"keys":[]}`, `[]`, `<html>`, `{"keys":[{"kty":"EC"}]}`, string(make([]byte, 70<<10))} {
 			s.set(body)
-			n.clock.advance(time.Minute)
+			n.clock.Advance(time.Minute)
 			ask("2", second).refused(t, 503, "temporarily_unavailable")
 		}
 	})

@@ -35,7 +35,7 @@ func (a answer) fragment(t testing.TB) url.Values {
 // legacyUse returns the legacy grants that the trail of an account speaks of, the newest first.
 func (n *node) legacyUse(t testing.TB, account string) (used []string) {
 	t.Helper()
-	events, _, err := audit.New(audit.DefaultConfig(), n.clock.now).List(t.Context(), n.db.Reader(), account, "", 50)
+	events, _, err := audit.New(audit.DefaultConfig(), n.clock.Now).List(t.Context(), n.db.Reader(), account, "", 50)
 	must(t, err)
 	for _, e := range events {
 		if e.Action == "client.signed_in" {
@@ -185,7 +185,7 @@ func TestPasswordGrant(t *testing.T) {
 		if a := n.post(t, "/oauth/token", form(longPassword), client); !locked || a.status != 429 || a.header.Get("Retry-After") == "" {
 			t.Errorf("after many guesses: %d %s", a.status, a.body)
 		}
-		n.clock.advance(24 * time.Hour)
+		n.clock.Advance(24 * time.Hour)
 		n.post(t, "/oauth/token", form(longPassword), client).token(t)
 		must(t, n.people.SetStatus(t.Context(), a.ID, identity.Disabled))
 		n.post(t, "/oauth/token", form(longPassword), client).refused(t, 400, "invalid_grant")

@@ -250,7 +250,7 @@ func (e ears) hear(t testing.TB, n *node) jwt.MapClaims {
 		_, err := jwt.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
 			key, err := n.tokens.Key(context.Background(), fmt.Sprint(t.Header["kid"]))
 			return key.Public, err
-		}, jwt.WithTimeFunc(n.clock.now))
+		}, jwt.WithTimeFunc(n.clock.Now))
 		must(t, err)
 		return claims
 	default:
@@ -342,7 +342,7 @@ func TestDeviceOutlivesTheBrowser(t *testing.T) {
 		asked := n.post(t, "/oauth/device_authorization", params("client_id", "tv", "scope", "openid"))
 		must(t, json.Unmarshal([]byte(asked.body), &shown))
 		n.post(t, "/oauth/device", params("user_code", shown.UserCode, "decision", "allow"), p.show)
-		n.clock.advance(time.Minute)
+		n.clock.Advance(time.Minute)
 		n.post(t, "/oauth/token", params("grant_type", oidc.GrantDevice, "device_code", shown.DeviceCode, "client_id", "tv")).token(t)
 		must(t, n.sessions.End(t.Context(), p.account.ID, p.session.ID, "signed_out"))
 		n.tell(t)

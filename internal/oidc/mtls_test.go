@@ -124,7 +124,7 @@ func TestTLSClientAuth(t *testing.T) {
 		form := func(id string) url.Values { return params("grant_type", "client_credentials", "client_id", id) }
 		strange := certify(t, nil, func(c *x509.Certificate) { c.IsCA = true; c.Subject.CommonName = "root" })
 		for id, name := range names {
-			n.clock.advance(time.Minute) // as failed proofs are limited
+			n.clock.Advance(time.Minute) // as failed proofs are limited
 			n.add(t, id, byName(name))
 			n.post(t, "/oauth/token", form(id), mine.shows).token(t)
 			for what, with := range map[string]func(*http.Request){
@@ -133,7 +133,7 @@ func TestTLSClientAuth(t *testing.T) {
 				"of a longer name":     certify(t, root(), func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"x"} }).shows,
 				"of another authority": certify(t, strange, func(c *x509.Certificate) { *c = *sameNames(mine, c) }).shows,
 				"of nobody":            certify(t, nil, func(c *x509.Certificate) { *c = *sameNames(mine, c) }).shows,
-				"which is over":        certify(t, root(), func(c *x509.Certificate) { *c = *sameNames(mine, c); c.NotAfter = n.clock.now().Add(-time.Hour) }).shows,
+				"which is over":        certify(t, root(), func(c *x509.Certificate) { *c = *sameNames(mine, c); c.NotAfter = n.clock.Now().Add(-time.Hour) }).shows,
 				"of a server": certify(t, root(), func(c *x509.Certificate) {
 					*c = *sameNames(mine, c)
 					c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
@@ -146,7 +146,7 @@ func TestTLSClientAuth(t *testing.T) {
 				t.Run(id+" "+what, func(t *testing.T) { n.post(t, "/oauth/token", form(id), with).refused(t, 401, "invalid_client") })
 			}
 		}
-		n.clock.advance(time.Minute)
+		n.clock.Advance(time.Minute)
 		n.post(t, "/oauth/token", credentialsForm, mine.shows).refused(t, 401, "invalid_client") // nobody is named
 		_, secret := n.add(t, "secretive", machine)
 		n.post(t, "/oauth/token", form("secretive"), mine.shows).refused(t, 401, "invalid_client")
@@ -184,7 +184,7 @@ func TestSelfSignedClientAuth(t *testing.T) {
 		}
 		n.post(t, "/oauth/token", form("by-key"), again.shows).token(t)
 		n.post(t, "/oauth/token", form("by-certificate"), again.shows).refused(t, 401, "invalid_client")
-		n.clock.micros.Store(mine.NotAfter.Add(time.Hour).UnixMicro())
+		n.clock.Set(mine.NotAfter.Add(time.Hour))
 		n.post(t, "/oauth/token", form("by-key"), mine.shows).refused(t, 401, "invalid_client")
 	})
 }

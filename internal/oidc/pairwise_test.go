@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -125,7 +126,7 @@ func TestPairwiseSubjects(t *testing.T) {
 func TestPairwiseSubjectsStay(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		c := newClock()
+		c := clocktest.Noon()
 		n := newNode(t, db, c)
 		p := n.person(t, "kim@example.com")
 		m := pairwise
@@ -136,7 +137,7 @@ func TestPairwiseSubjectsStay(t *testing.T) {
 			_, err := n.ring.Rotate(t.Context(), purpose)
 			must(t, err)
 		}
-		c.advance(2 * time.Minute)
+		c.Advance(2 * time.Minute)
 		other := newNode(t, sqldbtest.Reopen(t, db), c)
 		other.people.byID.Store(p.account.ID, p.account)
 		p.n = other
@@ -154,7 +155,7 @@ func TestPairwiseSubjectsStay(t *testing.T) {
 func TestPairwiseTokensDie(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		c := newClock()
+		c := clocktest.Noon()
 		n, other := newNode(t, db, c), newNode(t, sqldbtest.Reopen(t, db), c)
 		p := n.person(t, "kim@example.com")
 		dead := func(when, access string) {
@@ -236,7 +237,7 @@ func TestPairwiseAfterAnotherClient(t *testing.T) {
 	onEach(t, func(t *testing.T, n *node) {
 		p := n.person(t, "kim@example.com")
 		first := p.enter(t, "a", "https://a.example/cb", oidc.Metadata{}, "openid offline_access")
-		n.clock.advance(time.Minute)
+		n.clock.Advance(time.Minute)
 		must(t, n.Remove(t.Context(), "a"))
 		m := pairwise
 		m.RedirectURIs, m.Scope, m.GrantTypes = []string{"https://a.example/cb"}, shop.Scope, shop.GrantTypes

@@ -83,21 +83,21 @@ func TestPushedRequestAfterSigningIn(t *testing.T) {
 		p := n.person(t, "kim@example.com")
 		p.code(t, wish())
 		target := n.push(t, secret, wish("prompt", "login"))
-		n.clock.advance(9 * time.Minute)
+		n.clock.Advance(9 * time.Minute)
 		tab, other := p.get(t, target).back(t), p.get(t, target).back(t)
-		n.clock.advance(20 * time.Minute) // the request itself has expired
+		n.clock.Advance(20 * time.Minute) // the request itself has expired
 		n.Sweep(t.Context())
 		p.signIn(t)
 		p.get(t, tab).landed(t, callback)
 		p.over(t, "the other tab", other)
 		p.over(t, "the tab again", tab)
-		n.clock.advance(time.Hour)
+		n.clock.Advance(time.Hour)
 		n.Sweep(t.Context())
 		p.over(t, "later", tab)
 
 		target = n.push(t, secret, wish("prompt", "login"))
 		tab = p.get(t, target).back(t)
-		n.clock.advance(time.Second)
+		n.clock.Advance(time.Second)
 		p.signIn(t)
 		p.get(t, tab).landed(t, callback)
 		p.over(t, "the request itself", target)
@@ -117,7 +117,7 @@ func TestPushedRequestRaces(t *testing.T) {
 				tab := p.get(t, target).back(t)
 				tabs = append(tabs, tab, tab)
 			}
-			n.clock.advance(time.Second)
+			n.clock.Advance(time.Second)
 			p.signIn(t)
 			answers := make([]answer, len(tabs))
 			var wg sync.WaitGroup

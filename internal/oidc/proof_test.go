@@ -16,6 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -45,7 +46,7 @@ func keySet(t testing.TB, key *ecdsa.PrivateKey) json.RawMessage {
 func TestPrivateKeyJWT(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		c := newClock()
+		c := clocktest.Noon()
 		n, other := newNode(t, db, c), newNode(t, sqldbtest.Reopen(t, db), c)
 		key, stranger := newKey(t), newKey(t)
 		m := machine
@@ -55,7 +56,7 @@ func TestPrivateKeyJWT(t *testing.T) {
 			t.Error("it has a secret")
 		}
 		sign := func(method jwt.SigningMethod, with any, change map[string]any) url.Values {
-			claims := jwt.MapClaims{"iss": "billing", "sub": "billing", "aud": issuer + "/oauth/token", "jti": rand.Text(), "exp": c.now().Add(time.Minute).Unix()}
+			claims := jwt.MapClaims{"iss": "billing", "sub": "billing", "aud": issuer + "/oauth/token", "jti": rand.Text(), "exp": c.Now().Add(time.Minute).Unix()}
 			for name, value := range change {
 				if claims[name] = value; value == nil {
 					delete(claims, name)
@@ -72,8 +73,8 @@ func TestPrivateKeyJWT(t *testing.T) {
 			"another key":      sign(es, stranger, nil),
 			"another audience": sign(es, key, map[string]any{"aud": "https://other.example"}),
 			"another issuer":   sign(es, key, map[string]any{"iss": "other"}),
-			"expired":          sign(es, key, map[string]any{"exp": c.now().Add(-2 * time.Minute).Unix()}),
-			"too long":         sign(es, key, map[string]any{"exp": c.now().Add(time.Hour).Unix()}),
+			"expired":          sign(es, key, map[string]any{"exp": c.Now().Add(-2 * time.Minute).Unix()}),
+			"too long":         sign(es, key, map[string]any{"exp": c.Now().Add(time.Hour).Unix()}),
 			"for ever":         sign(es, key, map[string]any{"exp": nil}),
 			"without an id":    sign(es, key, map[string]any{"jti": nil}),
 			"none":             sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil),
@@ -128,8 +129,7 @@ func proving(t testing.TB, p *auth.Prover, access string) func(*http.Request) {
 func TestBoundTokens(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		c := newClock()
-		c.micros.Store(time.Now().UnixMicro()) // provers have no other clock
+		c := clocktest.At(time.Now()) // provers have no other clock
 		n := newNode(t, db, c)
 		public := shop
 		public.AuthMethod = oidc.AuthNone

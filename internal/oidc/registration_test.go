@@ -72,7 +72,7 @@ func TestRegistration(t *testing.T) {
 		got := n.register(t, "POST", "/oauth/register", token, `{"client_name":"Shop","redirect_uris":["https://shop.example/cb"],"scope":"openid email admin",
 			"client_name#ko":"가게","contacts":["a@shop.example"],"logo_uri":"https://shop.example/logo.png","client_uri":"https://shop.example","policy_uri":"https://shop.example/p",
 			"tos_uri":"https://shop.example/t","response_types":["code"],"application_type":"web","from_the_future":{"a":1}}`).said(t, 201)
-		if got.Secret == "" || got.Expires == nil || *got.Expires != 0 || got.IssuedAt != n.clock.now().Unix() || got.Address != issuer+"/oauth/register/"+got.ID ||
+		if got.Secret == "" || got.Expires == nil || *got.Expires != 0 || got.IssuedAt != n.clock.Now().Unix() || got.Address != issuer+"/oauth/register/"+got.ID ||
 			got.Scope != "openid email" || got.AuthMethod != oidc.AuthBasic || !slices.Equal(got.GrantTypes, []string{"authorization_code"}) ||
 			got.LogoURI != "https://shop.example/logo.png" || got.PolicyURI == "" || got.TOSURI == "" || got.ClientURI == "" || len(got.Contacts) != 1 {
 			t.Errorf("registered %+v", got)
@@ -101,7 +101,7 @@ func TestRegistration(t *testing.T) {
 		if read.ID != got.ID || read.Token != got.Token || read.Secret != "" || read.Name != "Shop" || read.Address != got.Address {
 			t.Errorf("read %+v", read)
 		}
-		n.clock.advance(2 * time.Second)
+		n.clock.Advance(2 * time.Second)
 		if a := p.get(t, "/oauth/authorize?"+w.Encode()); a.landed(t, callback).Get("code") == "" {
 			t.Errorf("asked twice: %d", a.status)
 		}
@@ -118,13 +118,13 @@ func TestRegistration(t *testing.T) {
 		n.post(t, "/oauth/token", exchange("x"), basic(got.ID, got.Secret)).refused(t, 400, "invalid_grant")
 
 		public := n.register(t, "PUT", path, got.Token, `{"client_id":"`+got.ID+`","redirect_uris":["https://shop.example/cb"],"token_endpoint_auth_method":"none"}`).said(t, 200)
-		n.clock.advance(2 * time.Second)
+		n.clock.Advance(2 * time.Second)
 		n.post(t, "/oauth/token", exchange("x"), basic(got.ID, got.Secret)).refused(t, 401, "invalid_client")
 		if public.Secret != "" {
 			t.Error("a public client with a secret")
 		}
 		again := n.register(t, "PUT", path, got.Token, `{"client_id":"`+got.ID+`","redirect_uris":["https://shop.example/cb"],"token_endpoint_auth_method":"client_secret_post"}`).said(t, 200)
-		n.clock.advance(2 * time.Second)
+		n.clock.Advance(2 * time.Second)
 		if again.Secret == "" || again.Secret == got.Secret {
 			t.Error("no new secret")
 		}
@@ -247,7 +247,7 @@ func TestRegistrationRefusals(t *testing.T) {
 		must(t, n.Disable(t.Context(), got.ID))
 		n.register(t, "GET", path, got.Token, "").refused(t, 403, "client_disabled")
 		n.register(t, "PUT", path, got.Token, `{"client_id":"`+got.ID+`",`+uri+`}`).refused(t, 403, "client_disabled")
-		n.clock.advance(2 * time.Hour)
+		n.clock.Advance(2 * time.Hour)
 		n.register(t, "POST", "/oauth/register", token, `{`+uri+`}`).refused(t, 401, "invalid_token")
 	})
 }

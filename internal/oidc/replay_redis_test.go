@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -120,7 +121,7 @@ func TestReplayBeforeTheSessionBegins(t *testing.T) {
 				g := newGate(t, server, func() bool { return used(t, db) })
 				slow, direct := redisdbtest.OpenURL(t, g.url), redisdbtest.OpenURL(t, server.URL())
 				t.Cleanup(g.open)
-				c, prefix := newClock(), redisdbtest.Prefix(t, direct)
+				c, prefix := clocktest.Noon(), redisdbtest.Prefix(t, direct)
 				first, other := newNodeAt(t, place{db: db, redis: slow, prefix: prefix}, c, auth.ES256), newNodeAt(t, place{db: db, redis: direct, prefix: prefix}, c, auth.ES256)
 				_, secret := first.add(t, "shop", shop)
 				first.add(t, "tv", television)
@@ -157,7 +158,7 @@ func TestReplayBeforeTheSessionBegins(t *testing.T) {
 func (n *node) agreeTo(t testing.TB, p *person, client string) error {
 	t.Helper()
 	_, err := n.db.Writer().ExecContext(t.Context(), `INSERT INTO oauth_consents (subject, client_id, scope, created_at, used_at) VALUES ($1, $2, 'openid', $3, $3)
-		ON CONFLICT (subject, client_id) DO NOTHING`, p.account.ID, client, sqldb.Micros(n.clock.now()))
+		ON CONFLICT (subject, client_id) DO NOTHING`, p.account.ID, client, sqldb.Micros(n.clock.Now()))
 	return err
 }
 
@@ -178,13 +179,13 @@ func TestReplaysRaceTheSession(t *testing.T) {
 
 func raceReplays(t *testing.T, at place) {
 	const rounds, thieves = 24, 3
-	c := newClock()
+	c := clocktest.Noon()
 	nodes := []*node{newNodeAt(t, at, c, auth.ES256), newNodeAt(t, at, c, auth.ES256)}
 	_, secret := nodes[0].add(t, "shop", shop)
 	nodes[0].add(t, "tv", television)
 	p := nodes[0].person(t, "kim@example.com")
 	for round := range rounds {
-		c.advance(time.Minute)
+		c.Advance(time.Minute)
 		form, change, refresh := poll(""), func(*http.Request) {}, params("grant_type", "refresh_token", "client_id", "tv")
 		if round%2 == 0 {
 			form = poll(p.approved(t))
@@ -236,7 +237,7 @@ func TestEndOfAllOvertakesACode(t *testing.T) {
 }
 
 func endOvertakes(t *testing.T, at place) {
-	n := newNodeAt(t, at, newClock(), auth.ES256)
+	n := newNodeAt(t, at, clocktest.Noon(), auth.ES256)
 	_, secret := n.add(t, "shop", shop)
 	p := n.person(t, "kim@example.com")
 	form := exchange(p.code(t, wish("scope", "openid offline_access")))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -40,7 +41,7 @@ func newSigner(t testing.TB, n *node, change func(*oidc.Metadata)) (s signer, se
 
 // claims are a good request object; nil removes one.
 func (s signer) claims(change map[string]any) jwt.MapClaims {
-	claims := jwt.MapClaims{"iss": "shop", "aud": issuer, "exp": s.n.clock.now().Add(5 * time.Minute).Unix(), "jti": rand.Text()}
+	claims := jwt.MapClaims{"iss": "shop", "aud": issuer, "exp": s.n.clock.Now().Add(5 * time.Minute).Unix(), "jti": rand.Text()}
 	for name := range wish() {
 		claims[name] = wish().Get(name)
 	}
@@ -91,7 +92,7 @@ func TestRequestObjects(t *testing.T) {
 		}
 
 		// Signing in takes longer than the object lasts, and what the browser has meanwhile can be neither read nor changed.
-		n.clock.advance(time.Second)
+		n.clock.Advance(time.Second)
 		stranger := &person{n: n}
 		sent := stranger.get(t, at(s.object(t, map[string]any{"prompt": "login", "login_hint": "kim@example.com"})))
 		to, err := url.Parse(sent.header.Get("Location"))
@@ -104,14 +105,14 @@ func TestRequestObjects(t *testing.T) {
 		if a := p.get(t, back+"&sumun_since=1&prompt=none"); !strings.HasPrefix(a.header.Get("Location"), "/account/reauthenticate?") {
 			t.Errorf("the browser talks itself out of prompt=login: %d %v", a.status, a.header)
 		}
-		n.clock.advance(8 * time.Minute)
+		n.clock.Advance(8 * time.Minute)
 		p.signIn(t)
 		if p.get(t, back).landed(t, callback).Get("code") == "" {
 			t.Error("the request is lost while its person signs in")
 		}
 
 		// Numbers, objects and lists are what they are as parameters.
-		n.clock.advance(2 * time.Minute)
+		n.clock.Advance(2 * time.Minute)
 		if got := p.get(t, at(s.object(t, map[string]any{"max_age": 60, "prompt": "none"}))).landed(t, callback); got.Get("error") != "login_required" {
 			t.Errorf("max_age as a number: %v", got)
 		}
@@ -136,7 +137,7 @@ func TestForgedRequestObjects(t *testing.T) {
 		n.add(t, "plain", shop)
 		p := n.person(t, "kim@example.com")
 		p.code(t, wish())
-		now := n.clock.now()
+		now := n.clock.Now()
 		with := func(name string, value any) string { return s.object(t, map[string]any{name: value}) }
 		signed := func(method jwt.SigningMethod, key any, header map[string]any) string {
 			return s.sign(t, method, key, header, s.claims(nil))
@@ -205,7 +206,7 @@ func TestForgedRequestObjects(t *testing.T) {
 func TestDemandedRequestObjects(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-		c := newClock()
+		c := clocktest.Noon()
 		n, other := newNode(t, db, c), newNode(t, sqldbtest.Reopen(t, db), c)
 		s, secret := newSigner(t, n, func(m *oidc.Metadata) {
 			m.RequireRequestObject, m.RequestObjectOnce, m.RequestObjectAlg, m.Trusted = true, true, "ES256", true

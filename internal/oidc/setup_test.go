@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/httpd"
 	"github.com/sumunio/sumun/internal/identity"
 	"github.com/sumunio/sumun/internal/identity/identitytest"
@@ -45,18 +45,6 @@ func migrations() []sqldb.Migrations {
 		identity.Migrations, oidc.Migrations}
 }
 
-// clock is what a test's nodes believe.
-type clock struct{ micros atomic.Int64 }
-
-func newClock() *clock {
-	c := &clock{}
-	c.micros.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMicro())
-	return c
-}
-
-func (c *clock) now() time.Time          { return time.UnixMicro(c.micros.Load()).UTC() }
-func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
-
 // node is one process of a test.
 type node struct {
 	*oidc.Service
@@ -66,19 +54,19 @@ type node struct {
 	tokens   *token.Service
 	ring     *keyring.Keyring
 	verifier *auth.Verifier
-	clock    *clock
+	clock    *clocktest.Clock
 	metrics  *prometheus.Registry
 	handler  http.Handler
 }
 
 // newNode starts a process. Several may share a database.
-func newNode(t testing.TB, db *sqldb.DB, c *clock, configure ...func(*oidc.Config)) *node {
+func newNode(t testing.TB, db *sqldb.DB, c *clocktest.Clock, configure ...func(*oidc.Config)) *node {
 	t.Helper()
 	return newNodeSigning(t, db, c, auth.ES256, configure...)
 }
 
 // newNodeSigning is newNode with another algorithm of signatures.
-func newNodeSigning(t testing.TB, db *sqldb.DB, c *clock, algorithm string, configure ...func(*oidc.Config)) *node {
+func newNodeSigning(t testing.TB, db *sqldb.DB, c *clocktest.Clock, algorithm string, configure ...func(*oidc.Config)) *node {
 	t.Helper()
 	return newNodeAt(t, place{db: db}, c, algorithm, configure...)
 }
@@ -93,58 +81,58 @@ type place struct {
 }
 
 // clock is what Redis goes by: the clock of the test, which its own is not.
-func (p place) clock(c *clock) func() time.Time {
+func (p place) clock(c *clocktest.Clock) func() time.Time {
 	if p.redis == nil {
 		return nil
 	}
-	return c.now
+	return c.Now
 }
 
 // newNodeAt is newNodeSigning with a place for sessions.
-func newNodeAt(t testing.TB, at place, c *clock, algorithm string, configure ...func(*oidc.Config)) *node {
+func newNodeAt(t testing.TB, at place, c *clocktest.Clock, algorithm string, configure ...func(*oidc.Config)) *node {
 	t.Helper()
 	db := at.db
 	log := slog.New(slog.DiscardHandler)
 	master := keyring.Secret(base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)))
-	keys, err := keyring.Open(t.Context(), db, keyring.Config{MasterKey: master}, c.now)
+	keys, err := keyring.Open(t.Context(), db, keyring.Config{MasterKey: master}, c.Now)
 	must(t, err)
 	signing := token.DefaultConfig()
 	signing.Algorithm = algorithm
-	tokens, err := token.New(signing, token.Deps{DB: db, Keyring: keys, Issuer: issuer, Clock: c.now, Log: log})
+	tokens, err := token.New(signing, token.Deps{DB: db, Keyring: keys, Issuer: issuer, Clock: c.Now, Log: log})
 	must(t, err)
 	must(t, tokens.Load(t.Context()))
-	queue, err := mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Clock: c.now, Log: log})
+	queue, err := mail.NewQueue(mail.DefaultConfig(), mail.Deps{DB: db, Clock: c.Now, Log: log})
 	must(t, err)
-	trail := audit.New(audit.DefaultConfig(), c.now)
+	trail := audit.New(audit.DefaultConfig(), c.Now)
 	n := &node{db: db, people: &people{}, tokens: tokens, ring: keys, clock: c, metrics: prometheus.NewRegistry()}
 	lives := session.DefaultConfig()
 	if at.lifetime > 0 {
 		lives.Idle, lives.Lifetime = at.lifetime, at.lifetime
 	}
 	n.sessions, err = session.New(lives, session.Deps{
-		DB: db, Redis: at.redis, RedisPrefix: at.prefix, Keyring: keys, Tokens: tokens, Audit: trail, Mail: queue, Clock: c.now, Log: log,
+		DB: db, Redis: at.redis, RedisPrefix: at.prefix, Keyring: keys, Tokens: tokens, Audit: trail, Mail: queue, Clock: c.Now, Log: log,
 		StoreClock: at.clock(c),
 	})
 	must(t, err)
 	must(t, n.sessions.Load(t.Context()))
 	n.people = &people{Service: identitytest.People(t, keys, identity.Deps{
-		DB: db, Sessions: n.sessions, Audit: trail, Mail: queue, Limiter: ratelimit.Off{}, Issuer: issuer, Limits: true, Clock: c.now, Log: log,
+		DB: db, Sessions: n.sessions, Audit: trail, Mail: queue, Limiter: ratelimit.Off{}, Issuer: issuer, Limits: true, Clock: c.Now, Log: log,
 	})}
 	renderer, err := web.New(web.DefaultConfig())
 	must(t, err)
-	proofs, err := auth.NewProofs(auth.ProofConfig{PublicURLs: []string{issuer}, Clock: c.now})
+	proofs, err := auth.NewProofs(auth.ProofConfig{PublicURLs: []string{issuer}, Clock: c.Now})
 	must(t, err)
 	cfg := oidc.DefaultConfig()
 	for _, change := range configure {
 		change(&cfg)
 	}
 	n.Service, err = oidc.New(cfg, oidc.Deps{
-		DB: db, Sessions: n.sessions, People: n.people, Tokens: tokens, Keyring: keys, Audit: trail, Limiter: ratelimit.NewMemory(c.now),
-		Replays: replay.NewSQL(db, c.now, log), Proofs: proofs, Issuer: issuer, Certificates: true, Authorities: trusted(t, c.now),
-		Clock: c.now, Log: log, Metrics: n.metrics,
+		DB: db, Sessions: n.sessions, People: n.people, Tokens: tokens, Keyring: keys, Audit: trail, Limiter: ratelimit.NewMemory(c.Now),
+		Replays: replay.NewSQL(db, c.Now, log), Proofs: proofs, Issuer: issuer, Certificates: true, Authorities: trusted(t, c.Now),
+		Clock: c.Now, Log: log, Metrics: n.metrics,
 	})
 	must(t, err)
-	n.verifier, err = auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: n.sessions.Revocations(), Clock: c.now})
+	n.verifier, err = auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: tokens, Revocations: n.sessions.Revocations(), Clock: c.Now})
 	must(t, err)
 	mux := http.NewServeMux()
 	n.Mount(mux, renderer, cookies)
@@ -170,14 +158,14 @@ func (p *people) Account(ctx context.Context, id string) (identity.Account, erro
 func onEach(t *testing.T, fn func(t *testing.T, n *node)) {
 	t.Helper()
 	t.Parallel()
-	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { fn(t, newNode(t, db, newClock())) })
+	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { fn(t, newNode(t, db, clocktest.Noon())) })
 }
 
 // onEachWith is onEach with another configuration.
 func onEachWith(t *testing.T, configure func(*oidc.Config), fn func(t *testing.T, n *node)) {
 	t.Helper()
 	t.Parallel()
-	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { fn(t, newNode(t, db, newClock(), configure)) })
+	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { fn(t, newNode(t, db, clocktest.Noon(), configure)) })
 }
 
 // answer is what an endpoint says.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
@@ -72,7 +73,7 @@ func newBenchNode(b *testing.B) (*node, func(*http.Request)) {
 	must(b, err)
 	b.Cleanup(func() { must(b, db.Close()) })
 	must(b, sqldb.Migrate(b.Context(), db, migrations()...))
-	n := newNode(b, db, newClock(), func(c *oidc.Config) { c.Requests = 10_000_000 })
+	n := newNode(b, db, clocktest.Noon(), func(c *oidc.Config) { c.Requests = 10_000_000 })
 	_, secret := n.add(b, "inspector", inspector())
 	return n, basic("inspector", secret)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
@@ -27,7 +28,7 @@ func fuzzNode(f *testing.F) (*node, signer) {
 	must(f, err)
 	f.Cleanup(func() { must(f, db.Close()) })
 	must(f, sqldb.Migrate(f.Context(), db, migrations()...))
-	n := newNode(f, db, newClock(), func(c *oidc.Config) { c.Requests, c.Failures = 10_000_000, 10_000_000 })
+	n := newNode(f, db, clocktest.Noon(), func(c *oidc.Config) { c.Requests, c.Failures = 10_000_000, 10_000_000 })
 	s, _ := newSigner(f, n, func(m *oidc.Metadata) { m.Scope = everything.Scope })
 	app := shop
 	app.AuthMethod, app.GrantTypes = oidc.AuthNone, []string{"authorization_code", "refresh_token", oidc.GrantDevice}
@@ -169,7 +170,7 @@ func FuzzClientAssertion(f *testing.F) {
 func FuzzIDTokenHint(f *testing.F) {
 	n, _ := fuzzNode(f)
 	p := n.person(f, "kim@example.com")
-	now := n.clock.now()
+	now := n.clock.Now()
 	claims := map[string]any{"iss": issuer, "sub": p.account.ID, "aud": "shop", "sid": p.session.ID, "exp": now.Add(-time.Hour).Unix()}
 	ours, err := n.tokens.Sign(f.Context(), "JWT", claims)
 	must(f, err)

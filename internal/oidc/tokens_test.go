@@ -100,7 +100,7 @@ func TestSignedIntrospection(t *testing.T) {
 		parsed, err := jwt.ParseWithClaims(a.body, claims, func(k *jwt.Token) (any, error) {
 			key, err := n.tokens.Key(t.Context(), k.Header["kid"].(string))
 			return key.Public, err
-		}, jwt.WithTimeFunc(n.clock.now))
+		}, jwt.WithTimeFunc(n.clock.Now))
 		must(t, err)
 		about, _ := claims["token_introspection"].(map[string]any)
 		if parsed.Header["typ"] != "token-introspection+jwt" || claims["iss"] != issuer || claims["aud"] != "billing" || claims["iat"] == nil ||

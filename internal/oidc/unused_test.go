@@ -32,7 +32,7 @@ func (n *node) there(t testing.TB, id string) bool {
 // pass lets time pass in which a node would have changed its keys.
 func (n *node) pass(t testing.TB, d time.Duration) {
 	t.Helper()
-	n.clock.advance(d)
+	n.clock.Advance(d)
 	must(t, n.tokens.Load(t.Context()))
 }
 
@@ -51,7 +51,7 @@ func TestUnusedRegistrations(t *testing.T) {
 		n.post(t, "/oauth/token", credentialsForm, basic(idle.ID, "wrong")).refused(t, 401, "invalid_client")
 		must(t, n.Disable(t.Context(), disabled.ID))
 
-		n.clock.advance(20 * 24 * time.Hour)
+		n.clock.Advance(20 * 24 * time.Hour)
 		body := `{"client_id":"` + changed.ID + `","grant_types":["client_credentials"],"scope":"reports","client_name":"Reports"}`
 		n.register(t, "PUT", strings.TrimPrefix(changed.Address, issuer), changed.Token, body).said(t, 200)
 		n.Sweep(t.Context())
@@ -89,7 +89,7 @@ func TestUnusedRegistrations(t *testing.T) {
 func TestUnusedRegistrationsMayStay(t *testing.T) {
 	onEachWith(t, func(c *oidc.Config) { letIn(c); c.UnusedRegistrations = 0 }, func(t *testing.T, n *node) {
 		idle := n.enrol(t, n.initial(t, machines))
-		n.clock.advance(1000 * 24 * time.Hour)
+		n.clock.Advance(1000 * 24 * time.Hour)
 		n.Sweep(t.Context())
 		if !n.there(t, idle.ID) {
 			t.Error("gone")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/oidc"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -62,13 +63,13 @@ func TestWithdrawalRacesCodes(t *testing.T) {
 
 func raceWithdrawals(t *testing.T, at place) {
 	const rounds, frames = 12, 3
-	c := newClock()
+	c := clocktest.Noon()
 	nodes := []*node{newNodeAt(t, at, c, auth.ES256), newNodeAt(t, at, c, auth.ES256)}
 	_, secret := nodes[0].add(t, "shop", shop)
 	p := nodes[0].person(t, "kim@example.com")
 	refresh := params("grant_type", "refresh_token")
 	for round := range rounds {
-		c.advance(time.Minute)
+		c.Advance(time.Minute)
 		asks := wish("scope", []string{"openid", "openid offline_access"}[round%2])
 		p.code(t, asks)
 		answers := make([]answer, frames)
@@ -101,7 +102,7 @@ func TestEndsWithoutRedis(t *testing.T) {
 	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
 		server := redisdbtest.Start(t)
 		redis := redisdbtest.OpenURL(t, server.URL())
-		n := newNodeAt(t, place{db: db, redis: redis, prefix: redisdbtest.Prefix(t, redis)}, newClock(), auth.ES256)
+		n := newNodeAt(t, place{db: db, redis: redis, prefix: redisdbtest.Prefix(t, redis)}, clocktest.Noon(), auth.ES256)
 		_, secret := n.add(t, "shop", shop)
 		client := basic("shop", secret)
 		for _, scope := range []string{"openid offline_access", "openid"} {
@@ -157,7 +158,7 @@ func (n *node) awaitRedis(t testing.TB) {
 // told of the end.
 func TestGrantsOutliveALoweredLifetime(t *testing.T) {
 	onEachStore(t, func(t *testing.T, at place) {
-		c := newClock()
+		c := clocktest.Noon()
 		p := newNodeAt(t, at, c, auth.ES256).person(t, "kim@example.com")
 		at.lifetime = 24 * time.Hour
 		n := newNodeAt(t, at, c, auth.ES256)
@@ -176,7 +177,7 @@ func TestGrantsOutliveALoweredLifetime(t *testing.T) {
 // Who has the id of a client that was removed must not go on with what people had given that one, although sessions have lived shorter since.
 func TestRemovedClientsOutliveALoweredLifetime(t *testing.T) {
 	onEachStore(t, func(t *testing.T, at place) {
-		c := newClock()
+		c := clocktest.Noon()
 		at.lifetime = 90 * 24 * time.Hour
 		before := newNodeAt(t, at, c, auth.ES256)
 		public := shop

@@ -11,21 +11,10 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 )
-
-// clock is set by hand.
-type clock struct{ now atomic.Int64 } // Unix nanoseconds
-
-func newClock() *clock {
-	c := &clock{}
-	c.advance(time.Duration(time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano()))
-	return c
-}
-
-func (c *clock) Now() time.Time          { return time.Unix(0, c.now.Load()) }
-func (c *clock) advance(d time.Duration) { c.now.Add(int64(d)) }
 
 // limiter is one under test, and a way to let time pass for it.
 type limiter struct {
@@ -37,8 +26,8 @@ type limiter struct {
 func each(t *testing.T, fn func(t *testing.T, l limiter)) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		c := newClock()
-		fn(t, limiter{ratelimit.NewMemory(c.Now), c.advance})
+		c := clocktest.Noon()
+		fn(t, limiter{ratelimit.NewMemory(c.Now), c.Advance})
 	})
 	if redisdbtest.Listed() {
 		t.Run("redis", func(t *testing.T) {
@@ -210,7 +199,7 @@ func TestOffAllowsEverything(t *testing.T) {
 // TestMemoryIsBounded: an attacker with a million addresses must not fill the memory, nor make room for itself by it.
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
-	c := newClock()
+	c := clocktest.Noon()
 	m := ratelimit.NewMemory(c.Now)
 	long := ratelimit.Policy{Name: "test.long", Rate: 1, Period: 1000 * time.Hour, Burst: 1}
 	if _, err := m.Take(t.Context(), long, "victim"); err != nil {
@@ -230,7 +219,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if v, err := m.Take(t.Context(), long, "victim"); err != nil || v.Allowed {
 		t.Errorf("a flood made the limiter forget who is limited for long: %+v, %v", v, err)
 	}
-	c.advance(2 * time.Hour)
+	c.Advance(2 * time.Hour)
 	flood(ratelimit.MaxKeys)
 	if n := m.Len(); n > ratelimit.MaxKeys*11/10 {
 		t.Errorf("%d keys are kept, although half of them have expired", n)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/ratelimit"
 	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
@@ -106,7 +107,7 @@ func testOutageStopsNobody(t *testing.T) {
 	t.Cleanup(db.Close)
 	prefix := redisdbtest.Prefix(t, redisdbtest.Open(t))
 	var log bytes.Buffer
-	c := newClock()
+	c := clocktest.Noon()
 	l := ratelimit.NewRedis(db, ratelimit.RedisConfig{
 		Prefix: prefix, Clock: c.Now, Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
@@ -130,7 +131,7 @@ func testOutageStopsNobody(t *testing.T) {
 		t.Errorf("without Redis %d of 5 were allowed, want 3", n)
 	}
 	for range 10 {
-		c.advance(5 * time.Second)
+		c.Advance(5 * time.Second)
 		allowed("b", 1)
 	}
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
@@ -140,7 +141,7 @@ func testOutageStopsNobody(t *testing.T) {
 		t.Errorf("the log tells a password:\n%s", &log)
 	}
 	way.mend()
-	c.advance(5 * time.Second)
+	c.Advance(5 * time.Second)
 	if n := allowed("a", 5); n != 0 {
 		t.Errorf("back with Redis %d of 5 were allowed, want 0", n)
 	}

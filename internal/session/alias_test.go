@@ -85,7 +85,7 @@ func testAliasesAreRevoked(t *testing.T, p *place) {
 	if left() != 1 {
 		t.Error("an alias went before the tokens that carry it")
 	}
-	c.advance(session.DefaultConfig().Lifetime + 3*time.Hour)
+	c.Advance(session.DefaultConfig().Lifetime + 3*time.Hour)
 	must(t, n.Sweep(t.Context()))
 	if left() != 0 {
 		t.Error("aliases stay for ever")
@@ -136,7 +136,7 @@ func testAliasesOutliveTheSession(t *testing.T, p *place) {
 	one, _ := before.openPage(t, newSubject())
 	cfg := session.DefaultConfig()
 	cfg.Idle, cfg.Lifetime = 24*time.Hour, 24*time.Hour
-	n := newNode(t, p.again(t), cfg, c.now)
+	n := newNode(t, p.again(t), cfg, c.Now)
 	got, err := n.grantMasked(t.Context(), one.Subject, one.ID, "shop")
 	must(t, err)
 	other, _ := n.openPage(t, one.Subject)
@@ -144,7 +144,7 @@ func testAliasesOutliveTheSession(t *testing.T, p *place) {
 	must(t, err)
 	with := session.Evidence{ClientID: "shop", Narrow: masked}
 	for range 10 { // days in which it is used
-		c.advance(20 * time.Hour)
+		c.Advance(20 * time.Hour)
 		must(t, n.Sweep(t.Context()))
 		got, err = n.RefreshWith(t.Context(), got.Refresh, with, laptop)
 		must(t, err)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -20,7 +21,7 @@ import (
 func benchEach(b *testing.B, fn func(b *testing.B, n *node, clients *clients)) {
 	run := func(name string, open func(b *testing.B) *place) {
 		b.Run(name, func(b *testing.B) {
-			n := newNode(b, open(b), session.DefaultConfig(), newClock().now, storeAt(nil))
+			n := newNode(b, open(b), session.DefaultConfig(), clocktest.Noon().Now, storeAt(nil))
 			clients := &clients{}
 			for range 2000 {
 				clients.put(n.signIn(b, session.Start{Roles: []string{"member"}, Device: laptop}).Tokens.Refresh)
@@ -150,7 +151,7 @@ func BenchmarkMove(b *testing.B) {
 		p := open()
 		p.redis = redisdbtest.Open(b)
 		p.prefix = redisdbtest.Prefix(b, p.redis)
-		n := newNode(b, p, in(session.InSQL), newClock().now)
+		n := newNode(b, p, in(session.InSQL), clocktest.Noon().Now)
 		for range 3000 {
 			n.signIn(b, session.Start{Roles: []string{"member"}, Device: laptop})
 		}

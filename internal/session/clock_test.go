@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
@@ -113,14 +114,14 @@ func testRotationUnderSkew(t *testing.T, p *place) {
 		cfg := session.DefaultConfig()
 		cfg.LostAnswer = row.policy
 		for i := range 2 {
-			c := newClock()
-			ahead, behind := aheadAndBehind(t, p, cfg, c.now)
+			c := clocktest.Noon()
+			ahead, behind := aheadAndBehind(t, p, cfg, c.Now)
 			one, other := []*node{ahead, behind}[i], []*node{behind, ahead}[i]
 			tokens := []string{one.signIn(t, session.Start{}).Tokens.Refresh}
 			for range 2 {
 				tokens = append(tokens, one.refresh(t, tokens[len(tokens)-1]).Refresh)
 			}
-			c.advance(row.after)
+			c.Advance(row.after)
 			_, err := other.Refresh(t.Context(), tokens[len(tokens)-1-row.back], laptop)
 			if !errors.Is(err, row.refused) || other.outcomes(t, row.want) != 1 {
 				t.Errorf("%s, on node %d: %v, want %q", row.name, i, err, row.want)
@@ -143,7 +144,7 @@ func testFailoverToAnotherClock(t *testing.T, p *place) {
 			for range 2 {
 				tokens = append(tokens, n.refresh(t, tokens[len(tokens)-1]).Refresh)
 			}
-			c.advance(jump + time.Second)
+			c.Advance(jump + time.Second)
 			got, err := n.Refresh(t.Context(), tokens[row.present], laptop)
 			if !errors.Is(err, row.refused) {
 				t.Errorf("%s after a jump of %v: %v, want %v", row.name, jump, err, row.refused)
@@ -161,16 +162,16 @@ func testFailoverToAnotherClock(t *testing.T, p *place) {
 // An access token says by the clock of its issuer when it was issued and expires. Every node accepts every other's at once, and for
 // as long as it should live.
 func testAccessTokensUnderSkew(t *testing.T, p *place) {
-	c := newClock()
-	ahead, behind := aheadAndBehind(t, p, session.DefaultConfig(), c.now)
-	right := newNode(t, p, session.DefaultConfig(), c.now)
+	c := clocktest.Noon()
+	ahead, behind := aheadAndBehind(t, p, session.DefaultConfig(), c.Now)
+	right := newNode(t, p, session.DefaultConfig(), c.Now)
 	nodes := map[string]*node{"ahead": ahead, "behind": behind, "right": right}
 	for issuer, from := range nodes {
-		c.reset()
+		c.Set(clocktest.Noon().Now())
 		started := from.signIn(t, session.Start{})
 		access := []string{started.Tokens.Access, from.refresh(t, started.Tokens.Refresh).Access}
 		for _, wait := range []time.Duration{0, 14 * time.Minute} { // it lives for 14:15 to 15:00
-			c.advance(wait)
+			c.Advance(wait)
 			for verifier, to := range nodes {
 				for _, one := range access {
 					if _, err := to.verifier.Verify(t.Context(), one); err != nil {
@@ -185,10 +186,10 @@ func testAccessTokensUnderSkew(t *testing.T, p *place) {
 // A revocation holds on every node until the token it concerns is dead there, whoever issued it, whoever revoked it, and also on a
 // node that starts in between.
 func testRevocationsUnderSkew(t *testing.T, p *place) {
-	c := newClock()
-	ahead, behind := aheadAndBehind(t, p, session.DefaultConfig(), c.now)
+	c := clocktest.Noon()
+	ahead, behind := aheadAndBehind(t, p, session.DefaultConfig(), c.Now)
 	for i := range 4 {
-		c.reset()
+		c.Set(clocktest.Noon().Now())
 		issuer, revoker := []*node{ahead, behind}[i%2], []*node{ahead, behind}[i/2]
 		tokens := issuer.signIn(t, session.Start{})
 		must(t, revoker.End(t.Context(), tokens.Session.Subject, tokens.Session.ID, session.SignedOut))
@@ -199,16 +200,16 @@ func testRevocationsUnderSkew(t *testing.T, p *place) {
 		for range 40 {
 			restarted := *p
 			restarted.skew = -skew
-			for _, n := range []*node{ahead, behind, newNode(t, &restarted, session.DefaultConfig(), c.now)} {
+			for _, n := range []*node{ahead, behind, newNode(t, &restarted, session.DefaultConfig(), c.Now)} {
 				must(t, n.Apply(t.Context()))
 				for _, one := range []string{tokens.Tokens.Access, reset.Tokens.Access} {
 					_, err := n.verifier.Verify(t.Context(), one)
 					if !errors.Is(err, auth.ErrRevoked) && !errors.Is(err, auth.ErrExpired) {
-						t.Fatalf("after %v a revoked token is answered %v", c.now().Sub(tokens.Session.CreatedAt), err)
+						t.Fatalf("after %v a revoked token is answered %v", c.Now().Sub(tokens.Session.CreatedAt), err)
 					}
 				}
 			}
-			c.advance(30 * time.Second)
+			c.Advance(30 * time.Second)
 			must(t, ahead.Chores(t.Context())) // which forget what is over
 		}
 	}

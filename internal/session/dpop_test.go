@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/replay"
 	"github.com/sumunio/sumun/internal/session"
 )
@@ -90,7 +91,7 @@ func (n *node) wantRefused(t *testing.T, presented string, with session.Evidence
 // been replaced, nor within the window. The owner goes on.
 func testRefreshIsBoundToItsKey(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
-	mine, thief := newClient(t, c.now), newClient(t, c.now)
+	mine, thief := newClient(t, c.Now), newClient(t, c.Now)
 	started := n.signIn(t, session.Start{Thumbprint: mine.Thumbprint(), Roles: []string{"member"}})
 	if !started.Tokens.Bound {
 		t.Error("the tokens of the sign-in are not bound")
@@ -121,7 +122,7 @@ func testRefreshIsBoundToItsKey(t *testing.T, p *place) {
 	if a, b := n.outcomes(t, "unproved"), n.outcomes(t, "wrong_key"); a != 4 || b != 12 {
 		t.Errorf("%d without and %d with a wrong key were counted, want 4 and 12", a, b)
 	}
-	c.advance(window)
+	c.Advance(window)
 	reissued, err := n.RefreshWith(t.Context(), tokens[2], mine.evidence(), laptop)
 	must(t, err)
 	n.wantRefused(t, tokens[0], mine.evidence(), session.ErrEnded) // which is theft, with the key too
@@ -139,9 +140,9 @@ func stripOutcome(dump string) string {
 
 // A thief who is as fast as the owner, with the same token, on two nodes: one lineage, all of it the owner's.
 func testParallelRefreshesWithTwoKeys(t *testing.T, p *place) {
-	c := newClock()
-	nodes := []*node{newNode(t, p, session.DefaultConfig(), c.now), newNode(t, p.again(t), session.DefaultConfig(), c.now)}
-	mine, thief := newClient(t, c.now), newClient(t, c.now)
+	c := clocktest.Noon()
+	nodes := []*node{newNode(t, p, session.DefaultConfig(), c.Now), newNode(t, p.again(t), session.DefaultConfig(), c.Now)}
+	mine, thief := newClient(t, c.Now), newClient(t, c.Now)
 	presented := nodes[0].signIn(t, session.Start{Thumbprint: mine.Thumbprint()}).Tokens.Refresh
 	for range 3 {
 		var mu sync.Mutex
@@ -177,7 +178,7 @@ func testParallelRefreshesWithTwoKeys(t *testing.T, p *place) {
 // A proof that comes with an unbound grant binds the access token, and leaves the grant to whoever has its refresh token.
 func testAccessAloneIsBound(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
-	mine := newClient(t, c.now)
+	mine := newClient(t, c.Now)
 	started := n.signIn(t, session.Start{ClientID: "shop"})
 	got, err := n.RefreshWith(t.Context(), started.Tokens.Refresh, mine.evidence(), laptop)
 	must(t, err)
@@ -232,8 +233,8 @@ func testDPoPOff(t *testing.T, p *place) {
 	cfg := session.DefaultConfig()
 	on, c := alone(t, p, cfg)
 	cfg.DPoP = session.DPoPOff
-	off := newNode(t, p, cfg, c.now)
-	mine := newClient(t, c.now)
+	off := newNode(t, p, cfg, c.Now)
+	mine := newClient(t, c.Now)
 	unbound := off.signIn(t, session.Start{Thumbprint: mine.Thumbprint()})
 	if unbound.Tokens.Bound {
 		t.Error("a sign-in was bound though that is off")
@@ -254,8 +255,8 @@ func testDPoPRequired(t *testing.T, p *place) {
 	cfg := session.DefaultConfig()
 	before, c := alone(t, p, cfg)
 	cfg.DPoP = session.DPoPRequired
-	n := newNode(t, p, cfg, c.now)
-	mine := newClient(t, c.now)
+	n := newNode(t, p, cfg, c.Now)
+	mine := newClient(t, c.Now)
 	if _, err := n.start(t.Context(), session.Start{Subject: newSubject()}); !errors.Is(err, session.ErrProofRequired) {
 		t.Errorf("a sign-in without a key: %v, want %v", err, session.ErrProofRequired)
 	}
@@ -305,10 +306,10 @@ func wantCode(t *testing.T, r *http.Response, status int, code, challenge string
 }
 
 func testHTTPBoundRefresh(t *testing.T, p *place) {
-	cfg, c := session.DefaultConfig(), newClock()
-	n := newNode(t, p, cfg, c.now, judging(t, p, cfg, c.now))
+	cfg, c := session.DefaultConfig(), clocktest.Noon()
+	n := newNode(t, p, cfg, c.Now, judging(t, p, cfg, c.Now))
 	h := n.serve(t)
-	mine, thief := newClient(t, c.now), newClient(t, c.now)
+	mine, thief := newClient(t, c.Now), newClient(t, c.Now)
 	token := n.signIn(t, session.Start{Thumbprint: mine.Thumbprint()}).Tokens.Refresh
 	elsewhere := mine
 	elsewhere.url = issuer + "/v1/sessions"
@@ -334,14 +335,14 @@ func testHTTPBoundRefresh(t *testing.T, p *place) {
 
 // A proof that somebody saw on its way works once, whichever nodes it is sent to, however many send it.
 func testHTTPReplayedProof(t *testing.T, p *place) {
-	cfg, c := session.DefaultConfig(), newClock()
+	cfg, c := session.DefaultConfig(), clocktest.Noon()
 	again := p.again(t)
 	nodes := []http.Handler{
-		newNode(t, p, cfg, c.now, judging(t, p, cfg, c.now)).serve(t),
-		newNode(t, again, cfg, c.now, judging(t, again, cfg, c.now)).serve(t),
+		newNode(t, p, cfg, c.Now, judging(t, p, cfg, c.Now)).serve(t),
+		newNode(t, again, cfg, c.Now, judging(t, again, cfg, c.Now)).serve(t),
 	}
-	n := newNode(t, p, cfg, c.now)
-	mine := newClient(t, c.now)
+	n := newNode(t, p, cfg, c.Now)
+	mine := newClient(t, c.Now)
 	token := n.signIn(t, session.Start{Thumbprint: mine.Thumbprint()}).Tokens.Refresh
 	proof := mine.proof(t, "")
 	var won atomic.Int64
@@ -368,10 +369,10 @@ func testHTTPReplayedProof(t *testing.T, p *place) {
 // Strangers can make as many proofs as they like. Without a refresh token of ours none is taken down, or they could fill the memory
 // that sign-ins need: the proof is as good as new afterwards.
 func testHTTPStrangersProof(t *testing.T, p *place) {
-	cfg, c := session.DefaultConfig(), newClock()
-	n := newNode(t, p, cfg, c.now, judging(t, p, cfg, c.now))
+	cfg, c := session.DefaultConfig(), clocktest.Noon()
+	n := newNode(t, p, cfg, c.Now, judging(t, p, cfg, c.Now))
 	h := n.serve(t)
-	mine := newClient(t, c.now)
+	mine := newClient(t, c.Now)
 	token := n.signIn(t, session.Start{Thumbprint: mine.Thumbprint()}).Tokens.Refresh
 	proof := mine.proof(t, "")
 	for _, junk := range []string{"x", token[:len(token)-4] + "AAAA"} {
@@ -382,24 +383,24 @@ func testHTTPStrangersProof(t *testing.T, p *place) {
 
 // Where nonces are required, each answer brings the next, also from another node, so that a client is asked twice only once.
 func testHTTPNonces(t *testing.T, p *place) {
-	cfg, c := session.DefaultConfig(), newClock()
+	cfg, c := session.DefaultConfig(), clocktest.Noon()
 	cfg.DPoPNonce = session.NonceRequired
 	again := p.again(t)
-	late := func() time.Time { return c.now().Add(-30 * time.Second) }
+	late := func() time.Time { return c.Now().Add(-30 * time.Second) }
 	nodes := []http.Handler{
-		newNode(t, p, cfg, c.now, judging(t, p, cfg, c.now)).serve(t),
-		newNode(t, again, cfg, c.now, judging(t, again, cfg, late)).serve(t),
+		newNode(t, p, cfg, c.Now, judging(t, p, cfg, c.Now)).serve(t),
+		newNode(t, again, cfg, c.Now, judging(t, again, cfg, late)).serve(t),
 	}
 	mine := newClient(t, func() time.Time { return time.Unix(0, 0) }) // nobody ever set this clock
-	token := newNode(t, p, cfg, c.now).signIn(t, session.Start{Thumbprint: mine.Thumbprint()}).Tokens.Refresh
+	token := newNode(t, p, cfg, c.Now).signIn(t, session.Start{Thumbprint: mine.Thumbprint()}).Tokens.Refresh
 	r := refreshing(t, nodes[0], token, false, mine.proof(t, ""))
 	wantCode(t, r, 401, "auth.dpop_nonce", "use_dpop_nonce")
 	for i := range 6 {
 		r = refreshing(t, nodes[i%2], token, false, mine.proof(t, r.Header.Get("DPoP-Nonce")))
 		token = decode[session.TokenAnswer](t, r, 200).RefreshToken
-		c.advance(time.Minute)
+		c.Advance(time.Minute)
 	}
-	c.advance(time.Hour)
+	c.Advance(time.Hour)
 	r = refreshing(t, nodes[0], token, false, mine.proof(t, r.Header.Get("DPoP-Nonce")))
 	wantCode(t, r, 401, "auth.dpop_nonce", "use_dpop_nonce")
 	r = refreshing(t, nodes[1], token, false, mine.proof(t, r.Header.Get("DPoP-Nonce")))
@@ -408,14 +409,14 @@ func testHTTPNonces(t *testing.T, p *place) {
 
 // While nobody can say whether a proof was used it is not accepted, and nobody is signed out.
 func testHTTPReplaysAway(t *testing.T, p *place) {
-	cfg, c := session.DefaultConfig(), newClock()
+	cfg, c := session.DefaultConfig(), clocktest.Noon()
 	away := &place{db: p.again(t).db, prefix: p.prefix}
 	if p.redis != nil {
 		away.redis = openRedis(t, p.url)
 	}
-	n := newNode(t, p, cfg, c.now, judging(t, away, cfg, c.now))
+	n := newNode(t, p, cfg, c.Now, judging(t, away, cfg, c.Now))
 	h := n.serve(t)
-	mine := newClient(t, c.now)
+	mine := newClient(t, c.Now)
 	token := n.signIn(t, session.Start{Thumbprint: mine.Thumbprint()}).Tokens.Refresh
 	away.close(t)
 	r := refreshing(t, h, token, false, mine.proof(t, ""))

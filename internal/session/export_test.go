@@ -66,6 +66,9 @@ func (s *Service) HoldFeed() (release func()) {
 	return func() { <-s.feed.turn }
 }
 
+// Listen is Run without its tasks: it learns of revocations when it is woken, and never polls.
+func (s *Service) Listen(ctx context.Context) { s.exchangeWakes(ctx) }
+
 // Sweep is such a task, and so is SettleAll, in SQL.
 func (s *Service) Sweep(ctx context.Context) error { return s.task("sweep sessions").do(ctx) }
 

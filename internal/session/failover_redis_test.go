@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/session"
@@ -62,8 +63,8 @@ func TestCluster(t *testing.T) {
 // The master is killed while people refresh on two nodes. Until another has taken its place they are asked to come back;
 // afterwards one retry is enough. Nobody is signed out, and what was lost with the master is not taken for theft.
 func testFailover(t *testing.T, p *place, failOver func()) {
-	c := newClock()
-	nodes := []*node{newNode(t, p, session.DefaultConfig(), c.now), newNode(t, p.again(t), session.DefaultConfig(), c.now)}
+	c := clocktest.Noon()
+	nodes := []*node{newNode(t, p, session.DefaultConfig(), c.Now), newNode(t, p.again(t), session.DefaultConfig(), c.Now)}
 	const people = 40
 	chains := make([]session.Tokens, people)
 	for i := range chains {

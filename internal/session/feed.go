@@ -23,6 +23,10 @@ const (
 // pollEvery is how soon a node learns what another has revoked, when nobody wakes it.
 const pollEvery = 250 * time.Millisecond
 
+// feedInsert is how many entries one statement writes. Databases bound the parameters of a statement, and SQLite looks for each
+// among all before it.
+const feedInsert = 100
+
 // A revocation must be kept until the last access token that it could concern is dead everywhere. Say that it is written at t by
 // the clock of the database. The last such token was issued by a node whose clock was up to maxSkew ahead, to a request that had
 // read the session before and was answered up to slowAnswer later, so it expires by t + slowAnswer + maxSkew + its lifetime. A
@@ -89,24 +93,35 @@ func (f *feed) append(ctx context.Context, tx sqldb.Tx, revocations ...auth.Revo
 		return nil, fmt.Errorf("raise feed: %w", err)
 	}
 	until := sqldb.Time(now).Add(revocationLifetime)
+	first := last - int64(len(revocations)) + 1
+	for i := range revocations {
+		revocations[i].Until = until
+	}
+	for some := range slices.Chunk(revocations, feedInsert) {
+		if err := insertRevocations(ctx, tx, first, some); err != nil {
+			return nil, fmt.Errorf("write feed: %w", err)
+		}
+		first += int64(len(some))
+	}
+	f.untold.Store(true)
+	return revocations, nil
+}
+
+// insertRevocations writes revocations that are numbered from first on.
+func insertRevocations(ctx context.Context, tx sqldb.Tx, first int64, revocations []auth.Revocation) error {
 	var insert strings.Builder
 	insert.WriteString(`INSERT INTO revocations (seq, kind, hash, epoch, keep_until) VALUES `)
 	args := make([]any, 0, 5*len(revocations))
-	for i := range revocations {
-		r := &revocations[i]
-		r.Until = until
+	for i, r := range revocations {
 		if i > 0 {
 			insert.WriteString(", ")
 		}
 		n := len(args)
 		fmt.Fprintf(&insert, "($%d, $%d, $%d, $%d, $%d)", n+1, n+2, n+3, n+4, n+5)
-		args = append(args, last-int64(len(revocations)-1-i), string(r.Kind), r.ID[:], r.Epoch, sqldb.Micros(until))
+		args = append(args, first+int64(i), string(r.Kind), r.ID[:], r.Epoch, sqldb.Micros(r.Until))
 	}
-	if _, err := tx.ExecContext(ctx, insert.String(), args...); err != nil {
-		return nil, fmt.Errorf("write feed: %w", err)
-	}
-	f.untold.Store(true)
-	return revocations, nil
+	_, err := tx.ExecContext(ctx, insert.String(), args...)
+	return err
 }
 
 // committed adds revocations that this node has written to its set, and has the other nodes told.

@@ -26,7 +26,7 @@ func TestFeed(t *testing.T) {
 // What is ended on one node is refused by the others with their next poll.
 func testFeedReachesOtherNodes(t *testing.T, p *place) {
 	a, c := alone(t, p, session.DefaultConfig())
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now)
 	ended, stays := a.signIn(t, session.Start{}), a.signIn(t, session.Start{})
 	b.claims(t, ended.Tokens.Access)
 	must(t, a.End(t.Context(), ended.Session.Subject, ended.Session.ID, session.SignedOut))
@@ -45,7 +45,7 @@ func testFeedSurvivesARestart(t *testing.T, p *place) {
 	a, c := alone(t, p, session.DefaultConfig())
 	started := a.signIn(t, session.Start{})
 	must(t, a.End(t.Context(), started.Session.Subject, started.Session.ID, session.SignedOut))
-	b := newNode(t, p, session.DefaultConfig(), c.now)
+	b := newNode(t, p, session.DefaultConfig(), c.Now)
 	if _, err := b.verifier.Verify(t.Context(), started.Tokens.Access); !errors.Is(err, auth.ErrRevoked) {
 		t.Errorf("after a restart: %v, want %v", err, auth.ErrRevoked)
 	}
@@ -54,7 +54,7 @@ func testFeedSurvivesARestart(t *testing.T, p *place) {
 // Run polls by itself, and ends with its context.
 func testRunFollowsTheFeed(t *testing.T, p *place) {
 	a, c := alone(t, p, session.DefaultConfig())
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
@@ -81,7 +81,7 @@ func testRunFollowsTheFeed(t *testing.T, p *place) {
 // A reader that has seen a number must have seen all before it, however the writers' transactions overlap.
 func testFeedHasNoGaps(t *testing.T, p *place) {
 	a, c := alone(t, p, session.DefaultConfig())
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now)
 	started := make([]session.Started, 24)
 	for i := range started {
 		started[i] = a.signIn(t, session.Start{})
@@ -131,7 +131,7 @@ func testFeedHasNoGaps(t *testing.T, p *place) {
 // and go on refusing what it knew.
 func testFeedAfterLostWrites(t *testing.T, p *place) {
 	a, c := alone(t, p, session.DefaultConfig())
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now)
 	lost, later := a.signIn(t, session.Start{}), a.signIn(t, session.Start{})
 	must(t, a.End(t.Context(), lost.Session.Subject, lost.Session.ID, session.SignedOut))
 	must(t, b.Apply(t.Context()))

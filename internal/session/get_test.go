@@ -14,7 +14,7 @@ func testHTTPGet(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
 	h := n.serve(t)
 	own, theirs := n.signIn(t, session.Start{Device: laptop}), n.signIn(t, session.Start{})
-	c.advance(time.Second)
+	c.Advance(time.Second)
 	other := n.signIn(t, session.Start{Subject: own.Session.Subject, Device: laptop})
 	type body struct {
 		ID, Device, Address string

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
@@ -54,7 +55,7 @@ func testGrantLife(t *testing.T, p *place) {
 		len(claims.Audience) != 2 || !claims.AuthTime.Equal(one.AuthTime.Truncate(1e9)) || len(claims.Roles) != 1 {
 		t.Errorf("claims %+v of %+v", claims, one)
 	}
-	c.advance(600e9)
+	c.Advance(600e9)
 	next, err := n.RefreshWith(t.Context(), first.Refresh, shop(4), laptop)
 	must(t, err)
 	again := n.claims(t, next.Access)
@@ -225,8 +226,8 @@ func TestGrantsMove(t *testing.T) {
 }
 
 func testGrantsMove(t *testing.T, p *place, m session.Move) {
-	c := newClock()
-	n := newNode(t, p.again(t), in(m.From), c.now)
+	c := clocktest.Noon()
+	n := newNode(t, p.again(t), in(m.From), c.Now)
 	one, cookie := n.openPage(t, newSubject())
 	_, stays, err := n.grant(t.Context(), one.Subject, one.ID, "shop")
 	must(t, err)

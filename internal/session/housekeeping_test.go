@@ -25,11 +25,10 @@ func TestHousekeeping(t *testing.T) {
 // A session that is used must survive every sweep until its end.
 func testSweepKeepsTheLiving(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
-	c.reset()
 	tokens := n.signIn(t, session.Start{}).Tokens
 	_, cookie := n.openPage(t, newSubject())
 	for range 4 {
-		c.advance(6 * 24 * time.Hour)
+		c.Advance(6 * 24 * time.Hour)
 		must(t, n.Sweep(t.Context()))
 		tokens = n.refresh(t, tokens.Refresh)
 		if _, err := n.Authenticate(t.Context(), cookie); err != nil {
@@ -43,12 +42,12 @@ func testSweepKeepsTheEndedForAWhile(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
 	started := n.signIn(t, session.Start{})
 	must(t, n.End(t.Context(), started.Session.Subject, started.Session.ID, session.SignedOut))
-	c.advance(6 * 24 * time.Hour)
+	c.Advance(6 * 24 * time.Hour)
 	must(t, n.Sweep(t.Context()))
 	if _, err := n.Refresh(t.Context(), started.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("after six days: %v, want %v", err, session.ErrEnded)
 	}
-	c.advance(2 * 24 * time.Hour)
+	c.Advance(2 * 24 * time.Hour)
 	must(t, n.Sweep(t.Context()))
 	if _, err := n.Refresh(t.Context(), started.Tokens.Refresh, laptop); !errors.Is(err, session.ErrInvalidGrant) {
 		t.Errorf("after eight days: %v, want %v", err, session.ErrInvalidGrant)
@@ -80,7 +79,7 @@ func testSweepRemovesEverything(t *testing.T, p *place) {
 	_, err := n.Mark(t.Context(), stolen.Tokens.Refresh, laptop)
 	must(t, err)
 
-	c.advance(200 * 24 * time.Hour)
+	c.Advance(200 * 24 * time.Hour)
 	must(t, n.Sweep(t.Context()))
 	if got := n.count(t, `SELECT count(*) FROM session_grants`); got != 1 {
 		t.Errorf("%d grants are left, want the theft that is not settled yet", got)
@@ -88,7 +87,7 @@ func testSweepRemovesEverything(t *testing.T, p *place) {
 	must(t, n.SettleAll(t.Context()))
 	n.wantTold(t, subject, 1)
 	for range 2 { // the settlement has touched the person's record, and written to the feed
-		c.advance((90 + 31) * 24 * time.Hour)
+		c.Advance((90 + 31) * 24 * time.Hour)
 		must(t, n.Sweep(t.Context()))
 	}
 	for _, table := range []string{"session_grants", "sessions", "session_subjects", "revocations"} {
@@ -111,11 +110,11 @@ func testPersonOutlivesSessions(t *testing.T, p *place) {
 	cfg := session.DefaultConfig()
 	cfg.Idle, cfg.Lifetime = 24*time.Hour, 24*time.Hour
 	var keys *token.Service
-	n := newNode(t, p.again(t), cfg, c.now, func(d *session.Deps) { keys = d.Tokens })
+	n := newNode(t, p.again(t), cfg, c.Now, func(d *session.Deps) { keys = d.Tokens })
 	n.signIn(t, session.Start{Subject: long.Session.Subject})
 	tokens := long.Tokens
 	for range 45 {
-		c.advance(20 * time.Hour)
+		c.Advance(20 * time.Hour)
 		must(t, n.Sweep(t.Context()))
 		must(t, keys.Load(t.Context())) // a month is longer than a key signs
 		tokens = n.refresh(t, tokens.Refresh)

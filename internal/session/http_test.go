@@ -155,7 +155,7 @@ func testHTTPList(t *testing.T, p *place) {
 	h := n.serve(t)
 	started := n.signIn(t, session.Start{Device: laptop})
 	for range 2 {
-		c.advance(time.Second)
+		c.Advance(time.Second)
 		n.signIn(t, session.Start{Subject: started.Session.Subject, Device: laptop})
 	}
 	type page struct {

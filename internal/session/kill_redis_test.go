@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/redisdb"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
@@ -87,10 +88,10 @@ type storm struct {
 
 func newStorm(t *testing.T, p *place) *storm {
 	t.Helper()
-	cfg, c := session.DefaultConfig(), newClock()
+	cfg, c := session.DefaultConfig(), clocktest.Noon()
 	cfg.Window = time.Minute // longer than an outage here
 	s := &storm{stop: make(chan struct{}), gate: make(chan struct{})}
-	s.nodes = []*node{newNode(t, p, cfg, c.now, storeAt(nil)), newNode(t, p.again(t), cfg, c.now, storeAt(nil))}
+	s.nodes = []*node{newNode(t, p, cfg, c.Now, storeAt(nil)), newNode(t, p.again(t), cfg, c.Now, storeAt(nil))}
 	for range 60 {
 		s.chains = append(s.chains, s.nodes[0].signIn(t, session.Start{}).Tokens.Refresh)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/session"
 )
@@ -83,7 +84,7 @@ func testLimitByRole(t *testing.T, p *place) {
 		var started []session.Started
 		for range one.most {
 			started = append(started, n.signIn(t, session.Start{Subject: subject, Roles: one.roles}))
-			c.advance(time.Second)
+			c.Advance(time.Second)
 		}
 		_, err := n.start(t.Context(), session.Start{Subject: subject, Roles: one.roles})
 		if errors.Is(err, session.ErrLimitReached) != one.refuses {
@@ -106,7 +107,7 @@ func testLimitByClient(t *testing.T, p *place) {
 	n, c := alone(t, p, limited(10, session.EvictOldest, "client:tv=1", "client:sumun=2"))
 	subject := newSubject()
 	signIn := func(client string) session.Started {
-		c.advance(time.Second)
+		c.Advance(time.Second)
 		return n.signIn(t, session.Start{Subject: subject, ClientID: client})
 	}
 	first, tv, second := signIn(""), signIn("tv"), signIn(session.FirstParty)
@@ -125,7 +126,7 @@ func testOnePerDevice(t *testing.T, p *place) {
 	n, c := alone(t, p, cfg)
 	subject := newSubject()
 	signIn := func(userAgent string) session.Started {
-		c.advance(time.Second)
+		c.Advance(time.Second)
 		return n.signIn(t, session.Start{Subject: subject, Device: session.NewDevice(userAgent, netip.Addr{})})
 	}
 	const android = "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 "
@@ -149,8 +150,8 @@ func testOnePerDevice(t *testing.T, p *place) {
 func testLimitsHoldInParallel(t *testing.T, p *place) {
 	for _, full := range []session.WhenFull{session.EvictOldest, session.Refuse} {
 		cfg := limited(3, full, "client:tv=1")
-		c := newClock()
-		nodes := []*node{newNode(t, p, cfg, c.now), newNode(t, p.again(t), cfg, c.now)}
+		c := clocktest.Noon()
+		nodes := []*node{newNode(t, p, cfg, c.Now), newNode(t, p.again(t), cfg, c.Now)}
 		subject := newSubject()
 		var wg sync.WaitGroup
 		var mu sync.Mutex

@@ -14,6 +14,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/session"
 )
 
@@ -176,8 +177,8 @@ func TestRotationIsLinearizable(t *testing.T) {
 		cfg := session.DefaultConfig()
 		cfg.Window, cfg.LostAnswer = window, r.lost
 		return test{name, func(t *testing.T, p *place) {
-			clock := newClock()
-			nodes := []*node{newNode(t, p, cfg, clock.now, storeAt(nil)), newNode(t, p.again(t), cfg, clock.now, storeAt(nil))}
+			clock := clocktest.Noon()
+			nodes := []*node{newNode(t, p, cfg, clock.Now, storeAt(nil)), newNode(t, p.again(t), cfg, clock.Now, storeAt(nil))}
 			lost, ended := 0, 0
 			for i := range 12 {
 				got := record(t, nodes, i%3 == 2)

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
 )
@@ -68,16 +69,16 @@ func (m *model) present(at int, generation int64, number int, now time.Time) ver
 type machine struct {
 	t       *testing.T
 	node    *node
-	clock   *clock
+	clock   *clocktest.Clock
 	model   model
 	tokens  []issued
 	session session.Session
 }
 
-func newMachine(t *testing.T, n *node, c *clock, cfg session.Config) *machine {
-	c.reset() // signing keys live for 30 days, and nobody makes new ones here
+func newMachine(t *testing.T, n *node, c *clocktest.Clock, cfg session.Config) *machine {
+	c.Set(clocktest.Noon().Now()) // signing keys live for 30 days, and nobody makes new ones here
 	started := n.signIn(t, session.Start{})
-	now := c.now()
+	now := c.Now()
 	return &machine{
 		t: t, node: n, clock: c, session: started.Session, tokens: []issued{{text: started.Tokens.Refresh}},
 		model: model{policy: cfg.LostAnswer, idle: cfg.Idle, previous: -1, idleUntil: now.Add(cfg.Idle), until: now.Add(cfg.Lifetime)},
@@ -93,7 +94,7 @@ func (m *machine) refreshOlder(rt *rapid.T) {
 }
 
 func (m *machine) refresh(rt *rapid.T, at int) {
-	want := m.model.present(at, m.tokens[at].generation, len(m.tokens), m.clock.now())
+	want := m.model.present(at, m.tokens[at].generation, len(m.tokens), m.clock.Now())
 	got, err := m.node.Refresh(m.t.Context(), m.tokens[at].text, laptop)
 	switch {
 	case want.refused != nil:
@@ -115,10 +116,10 @@ func (m *machine) refresh(rt *rapid.T, at int) {
 }
 
 func (m *machine) wait(rt *rapid.T) {
-	if m.clock.now().After(m.model.until) {
+	if m.clock.Now().After(m.model.until) {
 		rt.Skip("it is all over")
 	}
-	m.clock.advance(rapid.SampledFrom([]time.Duration{
+	m.clock.Advance(rapid.SampledFrom([]time.Duration{
 		time.Microsecond, 3 * time.Second, window - time.Microsecond, window, 19 * time.Hour, 20 * time.Hour,
 	}).Draw(rt, "for"))
 }
@@ -137,7 +138,7 @@ func (m *machine) failover(rt *rapid.T) {
 }
 
 func (m *machine) end(rt *rapid.T) {
-	if m.model.ended || !m.clock.now().Before(m.model.idleUntil) || rapid.IntRange(0, 9).Draw(rt, "once in ten") > 0 {
+	if m.model.ended || !m.clock.Now().Before(m.model.idleUntil) || rapid.IntRange(0, 9).Draw(rt, "once in ten") > 0 {
 		rt.Skip("not now")
 	}
 	m.node.write(m.t, func(ctx context.Context, tx sqldb.Tx) error {

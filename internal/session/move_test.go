@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -84,14 +85,14 @@ func (p *place) gather(t *testing.T, home session.Store) {
 	if home == session.InSQL {
 		m.From = session.InRedis
 	}
-	newNode(t, p.again(t), in(home), newClock().now).moveAll(t, m)
+	newNode(t, p.again(t), in(home), clocktest.Noon().Now).moveAll(t, m)
 }
 
 // onlyIn demands that nobody has anything anywhere else.
 func (p *place) onlyIn(t *testing.T, home session.Store) {
 	t.Helper()
 	p.gather(t, home)
-	census, err := newNode(t, p, in(home), newClock().now).Census(t.Context(), true)
+	census, err := newNode(t, p, in(home), clocktest.Noon().Now).Census(t.Context(), true)
 	must(t, err)
 	here, there := census.SQL, census.Redis
 	if home == session.InRedis {
@@ -172,7 +173,7 @@ func refreshStorm(t *testing.T, nodes [2]*node, chains []*lineage, workers int) 
 
 func testMoveInAStorm(t *testing.T, p *place, m session.Move) {
 	const people, workers = 200, 8
-	now := newClock().now
+	now := clocktest.Noon().Now
 	from := newNode(t, p, in(m.From), now)
 	nodes := [2]*node{from, newNode(t, p.again(t), in(m.To), now)}
 	chains := make([]*lineage, people)
@@ -202,21 +203,21 @@ func testMoverDies(t *testing.T, p *place, m session.Move) {
 	for _, step := range session.MoveSteps {
 		for _, rescuer := range []string{"its owner", "a node", "the next mover"} {
 			t.Run(step+" then "+rescuer, func(t *testing.T) {
-				c := newClock()
-				n := newNode(t, p, in(m.From), c.now)
+				c := clocktest.Noon()
+				n := newNode(t, p, in(m.From), c.Now)
 				p.gather(t, m.From)
-				nodes := [2]*node{n, newNode(t, p.again(t), in(m.To), c.now)}
+				nodes := [2]*node{n, newNode(t, p.again(t), in(m.To), c.Now)}
 				subject := newSubject()
 				one := &lineage{token: n.signIn(t, session.Start{Subject: subject}).Tokens.Refresh}
 				_, cookie := n.openPage(t, subject)
-				mover := newNode(t, p.again(t), in(m.To), c.now)
+				mover := newNode(t, p.again(t), in(m.To), c.Now)
 				mover.DieAfter(step)
 				if _, err := mover.Move(t.Context(), m, func(session.MoveState) {}); !errors.Is(err, session.ErrDied) && (step != "arrived" || m.To == session.InSQL) {
 					t.Fatalf("the mover did not die: %v", err)
 				}
 				switch rescuer {
 				case "a node":
-					c.advance(6 * time.Second)
+					c.Advance(6 * time.Second)
 					must(t, nodes[1].Chores(t.Context()))
 					if census, err := n.Census(t.Context(), false); err != nil || census.UnderWay != 0 {
 						t.Errorf("census = %+v, %v; want nobody under way", census, err)
@@ -252,16 +253,16 @@ func testMoveCarriesEverything(t *testing.T, p *place) {
 	subject := newSubject()
 	start := session.Start{
 		Subject: subject, Roles: []string{"member", "editor"}, ClientID: "shop", Scope: "openid profile", Device: laptop,
-		Audience: []string{issuer, "https://api.example.com"}, AMR: []string{"pwd", "otp"}, ACR: "2", AuthTime: c.now().Add(-time.Minute),
+		Audience: []string{issuer, "https://api.example.com"}, AMR: []string{"pwd", "otp"}, ACR: "2", AuthTime: c.Now().Add(-time.Minute),
 	}
 	used := n.signIn(t, start)
 	_, cookie := n.openPage(t, subject)
-	c.advance(time.Hour)
+	c.Advance(time.Hour)
 	first := n.refresh(t, used.Tokens.Refresh)
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	second := n.refresh(t, first.Refresh)
 	unused := n.signIn(t, session.Start{Subject: subject})
-	mine := newClient(t, c.now)
+	mine := newClient(t, c.Now)
 	bound := n.signIn(t, session.Start{Subject: subject, Thumbprint: mine.Thumbprint()}).Tokens.Refresh
 	ended := n.signIn(t, session.Start{Subject: subject})
 	endedPage, endedCookie := n.openPage(t, subject)
@@ -363,7 +364,7 @@ func (p *place) rows(t *testing.T, subject string) string {
 
 func testTwoMovers(t *testing.T, p *place, m session.Move) {
 	const people = 120
-	now := newClock().now
+	now := clocktest.Noon().Now
 	n := newNode(t, p, in(m.From), now)
 	nodes := [2]*node{n, newNode(t, p.again(t), in(m.To), now)}
 	chains := make([]*lineage, people)
@@ -398,7 +399,7 @@ func testDecidedOnTheWay(t *testing.T, p *place, m session.Move) {
 	m.Batch = session.MaxBatch
 	for _, step := range session.MoveSteps {
 		t.Run(step, func(t *testing.T) {
-			now := newClock().now
+			now := clocktest.Noon().Now
 			n := newNode(t, p, in(m.From), now)
 			p.gather(t, m.From)
 			reset := n.signIn(t, session.Start{Roles: []string{"member"}})
@@ -430,7 +431,7 @@ func testDecidedOnTheWay(t *testing.T, p *place, m session.Move) {
 
 // A thief must not gain time by a move.
 func testTheftBeforeTheMove(t *testing.T, p *place, m session.Move) {
-	n := newNode(t, p, in(m.From), newClock().now)
+	n := newNode(t, p, in(m.From), clocktest.Noon().Now)
 	started := n.signIn(t, session.Start{})
 	newest := n.refresh(t, n.refresh(t, started.Tokens.Refresh).Refresh)
 	if what, err := n.Mark(t.Context(), started.Tokens.Refresh, laptop); err != nil || what != "theft" {
@@ -448,7 +449,7 @@ func testTheftBeforeTheMove(t *testing.T, p *place, m session.Move) {
 // A sign-in that was decided in Redis comes to life where its owner lives by then, unless it has been overtaken.
 func testSignInOnTheWay(t *testing.T, p *place) {
 	p.empty(t)
-	n := newNode(t, p, in(session.InRedis), newClock().now)
+	n := newNode(t, p, in(session.InRedis), clocktest.Noon().Now)
 	for _, overtaken := range []bool{false, true} {
 		p.gather(t, session.InRedis)
 		subject := newSubject()
@@ -484,7 +485,7 @@ func testSignInOnTheWay(t *testing.T, p *place) {
 
 // Nobody gets around a limit by signing in while they are moved.
 func testLimitsWhileMoving(t *testing.T, p *place, m session.Move) {
-	now := newClock().now
+	now := clocktest.Noon().Now
 	cfg := in(m.From)
 	cfg.Limit = 3
 	n := newNode(t, p, cfg, now)
@@ -520,7 +521,7 @@ func testLimitsWhileMoving(t *testing.T, p *place, m session.Move) {
 
 func testMoveRefuses(t *testing.T, p *place) {
 	p.empty(t)
-	now := newClock().now
+	now := clocktest.Noon().Now
 	n := newNode(t, p, in(session.InSQL), now)
 	p.gather(t, session.InSQL)
 	for i := range 3 {
@@ -567,7 +568,7 @@ func testMoveRefuses(t *testing.T, p *place) {
 // A node that lacks the Redis where people live must not tell them that they are signed out.
 func testNodeWithoutRedis(t *testing.T, p *place) {
 	p.empty(t)
-	now := newClock().now
+	now := clocktest.Noon().Now
 	n := newNode(t, p, in(session.InSQL), now)
 	p.gather(t, session.InSQL)
 	without := newNode(t, &place{db: p.db}, session.DefaultConfig(), now)
@@ -598,7 +599,7 @@ func TestMoveThroughAnOutage(t *testing.T) {
 		server := redisdbtest.Start(t)
 		p := &place{db: db, url: server.URL(), prefix: fmt.Sprintf("move:%s:", db.Engine())}
 		p.redis = openRedis(t, p.url)
-		now := newClock().now
+		now := clocktest.Noon().Now
 		n := newNode(t, p, in(session.InSQL), now)
 		other := newNode(t, p.again(t), in(session.InRedis), now)
 		var tokens []string

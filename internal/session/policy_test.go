@@ -34,13 +34,13 @@ func testEarlyRefreshRejected(t *testing.T, p *place) {
 	n, c := alone(t, p, cfg)
 	started := n.signIn(t, session.Start{Roles: []string{"member"}})
 	for _, wait := range []time.Duration{0, halfLife - time.Microsecond} {
-		c.advance(wait)
+		c.Advance(wait)
 		_, err := n.Refresh(t.Context(), started.Tokens.Refresh, laptop)
 		if f := fault.From(err); !errors.Is(err, session.ErrTooEarly) || f.Status() != 429 || f.RetryAfter() != halfLife {
 			t.Errorf("after %v: %v, want %v with Retry-After", wait, err, session.ErrTooEarly)
 		}
 	}
-	c.advance(time.Microsecond)
+	c.Advance(time.Microsecond)
 	second := n.refresh(t, started.Tokens.Refresh)
 	if again := n.refresh(t, started.Tokens.Refresh); again.Refresh != second.Refresh {
 		t.Error("a retry got another successor")
@@ -62,9 +62,9 @@ func testEarlyRefreshRevokes(t *testing.T, p *place) {
 	cfg.EarlyRefresh = session.EarlyRevoke
 	n, c := alone(t, p, cfg)
 	started := n.signIn(t, session.Start{})
-	c.advance(halfLife)
+	c.Advance(halfLife)
 	second := n.refresh(t, started.Tokens.Refresh)
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	if _, err := n.Refresh(t.Context(), second.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("refresh after a minute: %v, want %v", err, session.ErrEnded)
 	}
@@ -81,7 +81,7 @@ func testPairing(t *testing.T, p *place) {
 	cfg.Pairing = session.PairingRequired
 	n, c := alone(t, p, cfg)
 	first, theirs := n.signIn(t, session.Start{}).Tokens, n.signIn(t, session.Start{}).Tokens
-	c.advance(time.Hour)
+	c.Advance(time.Hour)
 	before := n.dump(t)
 	forged := base64.RawURLEncoding.EncodeToString([]byte(`{"jti":"` + first.Refresh + `"}`))
 	for _, access := range []string{"", "x", "..", theirs.Access, first.Refresh, "e30." + forged + ".e30", strings.Repeat("a.", 1<<16)} {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -39,11 +40,11 @@ var refreshTests = []test{
 
 func testRefreshRotates(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
-	signedInAt := c.now()
+	signedInAt := c.Now()
 	started := n.signIn(t, session.Start{
 		Roles: []string{"admin", "a role, with a comma"}, Scope: "profile", AMR: []string{"pwd", "otp"}, ACR: "2", Device: laptop,
 	})
-	c.advance(time.Hour)
+	c.Advance(time.Hour)
 	tokens := n.refresh(t, started.Tokens.Refresh)
 	if tokens.Refresh == started.Tokens.Refresh {
 		t.Error("a refresh token survives its use")
@@ -70,7 +71,7 @@ func testRefreshRepeatsWithinTheWindow(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
 	first := n.signIn(t, session.Start{}).Tokens.Refresh
 	second := n.refresh(t, first)
-	c.advance(window - time.Microsecond)
+	c.Advance(window - time.Microsecond)
 	again := n.refresh(t, first)
 	if again.Refresh != second.Refresh {
 		t.Fatal("the same token got two successors")
@@ -91,7 +92,7 @@ func testRefreshReissuesAfterALostAnswer(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
 	first := n.signIn(t, session.Start{}).Tokens.Refresh
 	lost := n.refresh(t, first)
-	c.advance(window)
+	c.Advance(window)
 	second := n.refresh(t, first)
 	if second.Refresh == lost.Refresh {
 		t.Fatal("the lost successor was given out again after the window")
@@ -117,7 +118,7 @@ func testRefreshPolicyRevoke(t *testing.T, p *place) {
 	n, c := alone(t, p, cfg)
 	first := n.signIn(t, session.Start{}).Tokens.Refresh
 	n.refresh(t, first)
-	c.advance(window)
+	c.Advance(window)
 	if _, err := n.Refresh(t.Context(), first, laptop); !errors.Is(err, session.ErrEnded) {
 		t.Fatalf("refresh after the window: %v, want %v", err, session.ErrEnded)
 	}
@@ -152,7 +153,7 @@ func testRefreshExpires(t *testing.T, p *place) {
 	unused := n.signIn(t, session.Start{}).Tokens.Refresh
 	used := n.signIn(t, session.Start{}).Tokens
 	for range 2 {
-		c.advance(24*time.Hour - time.Second)
+		c.Advance(24*time.Hour - time.Second)
 		used = n.refresh(t, used.Refresh)
 	}
 	if _, err := n.Refresh(t.Context(), unused, laptop); !errors.Is(err, session.ErrInvalidGrant) {
@@ -161,7 +162,7 @@ func testRefreshExpires(t *testing.T, p *place) {
 	if want := 12*time.Hour + 2*time.Second; used.RefreshExpiresIn != want {
 		t.Errorf("refresh expires in %v, want %v: the session's own end", used.RefreshExpiresIn, want)
 	}
-	c.advance(used.RefreshExpiresIn)
+	c.Advance(used.RefreshExpiresIn)
 	if _, err := n.Refresh(t.Context(), used.Refresh, laptop); !errors.Is(err, session.ErrInvalidGrant) {
 		t.Errorf("past its lifetime: %v, want %v", err, session.ErrInvalidGrant)
 	}
@@ -232,9 +233,9 @@ func (n *node) wantTold(t *testing.T, subject string, want int64) {
 
 // A process that dies between noticing a theft and acting on it must leave a family that is dead and an owner who is told.
 func testTheftSurvivesACrash(t *testing.T, p *place) {
-	c := newClock()
-	a := newNode(t, p, session.DefaultConfig(), c.now)
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
+	c := clocktest.Noon()
+	a := newNode(t, p, session.DefaultConfig(), c.Now)
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now)
 	started := a.signIn(t, session.Start{})
 	second := a.refresh(t, started.Tokens.Refresh)
 	third := a.refresh(t, second.Refresh)
@@ -295,10 +296,10 @@ func testGarbageChangesNothing(t *testing.T, p *place) {
 
 // A burst of tabs that refresh with the same token ends with one lineage, on whichever nodes they land.
 func testParallelRefreshesLeaveOneLineage(t *testing.T, p *place) {
-	c := newClock()
+	c := clocktest.Noon()
 	nodes := []*node{
-		newNode(t, p, session.DefaultConfig(), c.now),
-		newNode(t, p.again(t), session.DefaultConfig(), c.now),
+		newNode(t, p, session.DefaultConfig(), c.Now),
+		newNode(t, p.again(t), session.DefaultConfig(), c.Now),
 	}
 	presented := nodes[0].signIn(t, session.Start{}).Tokens.Refresh
 	for range 4 {
@@ -316,14 +317,14 @@ func testParallelRefreshesLeaveOneLineage(t *testing.T, p *place) {
 
 // After the window the burst reissues once, and everybody gets that one successor.
 func testParallelReissuesLeaveOneLineage(t *testing.T, p *place) {
-	c := newClock()
+	c := clocktest.Noon()
 	nodes := []*node{
-		newNode(t, p, session.DefaultConfig(), c.now),
-		newNode(t, p.again(t), session.DefaultConfig(), c.now),
+		newNode(t, p, session.DefaultConfig(), c.Now),
+		newNode(t, p.again(t), session.DefaultConfig(), c.Now),
 	}
 	presented := nodes[0].signIn(t, session.Start{}).Tokens.Refresh
 	lost := nodes[0].refresh(t, presented).Refresh
-	c.advance(window)
+	c.Advance(window)
 	successors := burst(t, nodes, presented)
 	if len(successors) != 1 || successors[lost] {
 		t.Fatalf("50 parallel refreshes made %d lineages, the lost one: %v", len(successors), successors[lost])
@@ -380,10 +381,10 @@ func testParallelTheftsAreSettledOnce(t *testing.T, p *place) {
 
 // An outage is not a sign-out: the client is asked to come back, and its token is still good then.
 func testRefreshWhileTheStoreIsAway(t *testing.T, p *place) {
-	c := newClock()
+	c := clocktest.Noon()
 	own := p.again(t)
-	down := newNode(t, own, session.DefaultConfig(), c.now)
-	up := newNode(t, p, session.DefaultConfig(), c.now)
+	down := newNode(t, own, session.DefaultConfig(), c.Now)
+	up := newNode(t, p, session.DefaultConfig(), c.Now)
 	tokens := up.signIn(t, session.Start{}).Tokens
 	_, cookie := up.openPage(t, newSubject())
 	own.close(t)

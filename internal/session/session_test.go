@@ -17,6 +17,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -68,13 +69,13 @@ func testLimitEndsTheLeastRecentlyUsed(t *testing.T, p *place) {
 	n, c := alone(t, p, cfg)
 	subject := newSubject()
 	oldest := n.signIn(t, session.Start{Subject: subject})
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	second := n.signIn(t, session.Start{Subject: subject})
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	n.openPage(t, subject)
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	oldest.Tokens = n.refresh(t, oldest.Tokens.Refresh)
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 
 	n.signIn(t, session.Start{Subject: subject})
 	_, err := n.Refresh(t.Context(), second.Tokens.Refresh, laptop)
@@ -120,14 +121,14 @@ func testList(t *testing.T, p *place) {
 			first = started
 		}
 		want = append([]string{started.Session.ID}, want...)
-		c.advance(time.Minute * time.Duration(i%2)) // pairs share their time of use
+		c.Advance(time.Minute * time.Duration(i%2)) // pairs share their time of use
 	}
 	n.signIn(t, session.Start{})
 	ended := n.signIn(t, session.Start{Subject: subject})
 	must(t, n.End(t.Context(), subject, ended.Session.ID, session.SignedOut))
 	phone := session.NewDevice("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "+
 		"Version/18.0 Mobile/15E148 Safari/604.1", netip.MustParseAddr("2001:db8::1"))
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	_, err := n.Refresh(t.Context(), first.Tokens.Refresh, phone)
 	must(t, err)
 	want = append([]string{first.Session.ID}, want[:6]...)
@@ -139,7 +140,7 @@ func testList(t *testing.T, p *place) {
 		must(t, err)
 		for _, one := range page {
 			got = append(got, one.ID)
-			if one.ID == first.Session.ID && (one.Device != phone || !one.LastUsedAt.Equal(c.now()) || one.Roles[0] != "member") {
+			if one.ID == first.Session.ID && (one.Device != phone || !one.LastUsedAt.Equal(c.Now()) || one.Roles[0] != "member") {
 				t.Errorf("session = %+v, want what the last refresh said", one)
 			}
 		}
@@ -155,7 +156,7 @@ func testList(t *testing.T, p *place) {
 			t.Errorf("cursor %q: %v, want %v", damaged, err, session.ErrCursor)
 		}
 	}
-	c.advance(7 * 24 * time.Hour)
+	c.Advance(7 * 24 * time.Hour)
 	if live, _, err := n.List(t.Context(), subject, "", 0); err != nil || len(live) != 0 {
 		t.Errorf("%d expired sessions are listed, %v", len(live), err)
 	}
@@ -259,13 +260,13 @@ func testTrail(t *testing.T, p *place) {
 	var started []session.Started
 	for range 3 {
 		started = append(started, n.signIn(t, session.Start{Subject: subject, Device: laptop}))
-		c.advance(time.Second)
+		c.Advance(time.Second)
 	}
 	must(t, n.EndOthers(t.Context(), subject, started[2].Session.ID, session.EndedByOwner))
-	c.advance(time.Second)
+	c.Advance(time.Second)
 	must(t, n.EndOthers(t.Context(), subject, started[2].Session.ID, session.EndedByOwner)) // nothing left to end
 	must(t, n.End(t.Context(), subject, started[2].Session.ID, session.SignedOut))
-	events, _, err := audit.New(audit.DefaultConfig(), c.now).List(t.Context(), p.db.Reader(), subject, "", 0)
+	events, _, err := audit.New(audit.DefaultConfig(), c.Now).List(t.Context(), p.db.Reader(), subject, "", 0)
 	must(t, err)
 	var got []string
 	for _, e := range events {
@@ -399,14 +400,14 @@ func testPage(t *testing.T, p *place) {
 			t.Errorf("cookie %q: %v, want %v", bad, err, session.ErrInvalidCookie)
 		}
 	}
-	c.advance(59 * time.Second)
+	c.Advance(59 * time.Second)
 	if _, err := n.Authenticate(t.Context(), cookie); err != nil {
 		t.Fatal(err)
 	}
 	if n.dump(t) != before {
 		t.Error("the store is written to within a minute, or by garbage")
 	}
-	c.advance(time.Second)
+	c.Advance(time.Second)
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() {
@@ -416,8 +417,8 @@ func testPage(t *testing.T, p *place) {
 		})
 	}
 	wg.Wait()
-	if one, err = n.Authenticate(t.Context(), cookie); err != nil || !one.LastUsedAt.Equal(c.now()) ||
-		!one.ExpiresAt.Equal(c.now().Add(7*24*time.Hour)) {
+	if one, err = n.Authenticate(t.Context(), cookie); err != nil || !one.LastUsedAt.Equal(c.Now()) ||
+		!one.ExpiresAt.Equal(c.Now().Add(7*24*time.Hour)) {
 		t.Errorf("after a minute: %+v, %v", one, err)
 	}
 }
@@ -429,8 +430,8 @@ func testPageExpires(t *testing.T, p *place) {
 	_, idle := n.openPage(t, newSubject())
 	_, used := n.openPage(t, newSubject())
 	for range 3 {
-		c.advance(59 * time.Minute)
-		if _, err := n.Authenticate(t.Context(), used); err != nil && c.now().Before(newClock().now().Add(cfg.Lifetime)) {
+		c.Advance(59 * time.Minute)
+		if _, err := n.Authenticate(t.Context(), used); err != nil && c.Now().Before(clocktest.Noon().Now().Add(cfg.Lifetime)) {
 			t.Fatalf("in use: %v", err)
 		}
 	}
@@ -445,7 +446,7 @@ func testReauthenticated(t *testing.T, p *place) {
 	n, c := alone(t, p, session.DefaultConfig())
 	opened, old := n.openPage(t, newSubject())
 	started := n.signIn(t, session.Start{})
-	c.advance(time.Hour)
+	c.Advance(time.Hour)
 	reauthenticated := func(subject, id string) (cookie string, err error) {
 		var commit func(context.Context) (string, error)
 		err = n.db.Write(t.Context(), func(tx sqldb.Tx) (err error) {
@@ -459,7 +460,7 @@ func testReauthenticated(t *testing.T, p *place) {
 	}
 	cookie, err := reauthenticated(opened.Subject, opened.ID)
 	must(t, err)
-	if one, err := n.Authenticate(t.Context(), cookie); err != nil || !one.AuthTime.Equal(c.now()) || one.ID != opened.ID {
+	if one, err := n.Authenticate(t.Context(), cookie); err != nil || !one.AuthTime.Equal(c.Now()) || one.ID != opened.ID {
 		t.Errorf("new cookie: %+v, %v", one, err)
 	}
 	if _, err := n.Authenticate(t.Context(), old); !errors.Is(err, session.ErrInvalidCookie) {
@@ -468,8 +469,8 @@ func testReauthenticated(t *testing.T, p *place) {
 	if cookie, err := reauthenticated(started.Session.Subject, started.Session.ID); err != nil || cookie != "" {
 		t.Errorf("a session without a cookie: %q, %v", cookie, err)
 	}
-	if claims := n.claims(t, n.refresh(t, started.Tokens.Refresh).Access); !claims.AuthTime.Equal(c.now()) {
-		t.Errorf("auth_time = %v, want %v", claims.AuthTime, c.now())
+	if claims := n.claims(t, n.refresh(t, started.Tokens.Refresh).Access); !claims.AuthTime.Equal(c.Now()) {
+		t.Errorf("auth_time = %v, want %v", claims.AuthTime, c.Now())
 	}
 	must(t, n.End(t.Context(), opened.Subject, opened.ID, session.SignedOut))
 	for _, id := range []string{opened.ID, started.Session.ID, uuid.NewString(), "x", ""} {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/sumunio/sumun/auth"
 	"github.com/sumunio/sumun/internal/audit"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/mail"
 	"github.com/sumunio/sumun/internal/redisdb"
@@ -35,20 +35,6 @@ var laptop = session.NewDevice("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleW
 func migrations() []sqldb.Migrations {
 	return []sqldb.Migrations{keyring.Migrations, token.Migrations, audit.Migrations, mail.Migrations, replay.Migrations, session.Migrations}
 }
-
-// clock is what a test's nodes believe.
-type clock struct{ micros atomic.Int64 }
-
-func newClock() *clock {
-	c := &clock{}
-	c.reset()
-	return c
-}
-
-func (c *clock) reset() { c.micros.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMicro()) }
-
-func (c *clock) now() time.Time          { return time.UnixMicro(c.micros.Load()).UTC() }
-func (c *clock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 
 // place is where the nodes of a test keep sessions.
 type place struct {
@@ -167,10 +153,10 @@ func runAll(t *testing.T, p *place, tests []test) {
 }
 
 // alone starts the only node of a test.
-func alone(t *testing.T, p *place, cfg session.Config) (*node, *clock) {
+func alone(t *testing.T, p *place, cfg session.Config) (*node, *clocktest.Clock) {
 	t.Helper()
-	c := newClock()
-	return newNode(t, p, cfg, c.now), c
+	c := clocktest.Noon()
+	return newNode(t, p, cfg, c.Now), c
 }
 
 // start starts a session as a sign-in does.

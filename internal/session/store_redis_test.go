@@ -39,7 +39,7 @@ func testRedisIsSmall(t *testing.T, p *place) {
 	started := n.signIn(t, session.Start{Roles: []string{"member"}, AMR: []string{"pwd"}, ACR: "1", Device: laptop})
 	refresh := started.Tokens.Refresh
 	for range 3 {
-		c.advance(time.Hour)
+		c.Advance(time.Hour)
 		refresh = n.refresh(t, refresh).Refresh
 	}
 	client, key := p.redis.Client(), p.key(t, started.Session.Subject)
@@ -107,19 +107,19 @@ func testRedisForgets(t *testing.T, p *place) {
 		t.Errorf("%d fields, want only the latest of the sessions that ended", got)
 	}
 	for range 40 {
-		c.advance(59 * time.Minute)
+		c.Advance(59 * time.Minute)
 		tokens = n.refresh(t, tokens.Refresh)
 	}
 	if got := p.hash(t, subject); len(got) != 8 {
 		t.Errorf("%d fields are left, want those of one session: %q", len(got), got)
 	}
 	must(t, n.End(t.Context(), subject, used.Session.ID, session.SignedOut))
-	c.advance(2 * time.Hour)
+	c.Advance(2 * time.Hour)
 	n.signIn(t, session.Start{Subject: subject})
 	if got := p.hash(t, subject); len(got) != 7 {
 		t.Errorf("%d fields are left, want those of one new session: %q", len(got), got)
 	}
-	c.advance(200 * 24 * time.Hour)
+	c.Advance(200 * 24 * time.Hour)
 	must(t, n.Chores(t.Context()))
 	for _, table := range []string{"session_intents", "session_subjects"} {
 		if got := n.count(t, `SELECT count(*) FROM `+table+` WHERE subject = $1`, subject); got != 0 {
@@ -136,7 +136,7 @@ func testDamagedHashHoldsUpNobodyElse(t *testing.T, p *place) {
 		must(t, n.db.Write(t.Context(), func(tx sqldb.Tx) error {
 			return n.EndAllTx(t.Context(), tx, subject, session.PasswordReset)
 		}))
-		c.advance(time.Millisecond)
+		c.Advance(time.Millisecond)
 	}
 	wantEnded := func(what, refresh string) {
 		t.Helper()
@@ -162,14 +162,14 @@ func testDamagedHashHoldsUpNobodyElse(t *testing.T, p *place) {
 	reset(lost.Session.Subject)
 	_ = n.Apply(t.Context())
 	failOver()
-	_ = newNode(t, p, session.DefaultConfig(), c.now).CatchUp(t.Context())
+	_ = newNode(t, p, session.DefaultConfig(), c.Now).CatchUp(t.Context())
 	wantEnded("whose end a failover lost", lost.Tokens.Refresh)
 }
 
 // A process that dies between the commit of a reset and Redis must leave nothing alive.
 func testIntentSurvivesACrash(t *testing.T, p *place) {
 	a, c := alone(t, p, session.DefaultConfig())
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now)
 	started := a.signIn(t, session.Start{})
 	subject := started.Session.Subject
 	must(t, a.db.Write(t.Context(), func(tx sqldb.Tx) error {
@@ -188,7 +188,7 @@ func testIntentSurvivesACrash(t *testing.T, p *place) {
 	}
 	// The next session is not touched by what was decided before it.
 	next := a.signIn(t, session.Start{Subject: subject})
-	must(t, newNode(t, p, session.DefaultConfig(), c.now).Chores(t.Context()))
+	must(t, newNode(t, p, session.DefaultConfig(), c.Now).Chores(t.Context()))
 	a.refresh(t, next.Tokens.Refresh)
 }
 
@@ -204,8 +204,8 @@ func testIntentsAreCarriedOutAgain(t *testing.T, p *place) {
 	failOver()
 	too()
 	a.refresh(t, reset.Tokens.Refresh) // it has come back to life
-	c.advance(50 * time.Minute)
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now) // like one that sees another Redis
+	c.Advance(50 * time.Minute)
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now) // like one that sees another Redis
 	must(t, b.Chores(t.Context()))
 	if _, err := a.Refresh(t.Context(), reset.Tokens.Refresh, laptop); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("after the failover: %v, want %v", err, session.ErrEnded)
@@ -288,14 +288,14 @@ func testSignInOnAnOlderDatabase(t *testing.T, p *place) {
 	if _, err := n.start(t.Context(), session.Start{Subject: subject}); !errors.Is(err, session.ErrOvertaken) {
 		t.Errorf("at once: %v, want %v", err, session.ErrOvertaken)
 	}
-	c.advance(time.Hour)
+	c.Advance(time.Hour)
 	n.refresh(t, n.signIn(t, session.Start{Subject: subject}).Tokens.Refresh)
 }
 
 // A process that dies right after it has noticed a theft, of a person whom nobody asks for again: the owner must be told all the same.
 func testMarkIsFoundByPatrol(t *testing.T, p *place) {
 	a, c := alone(t, p, session.DefaultConfig())
-	b := newNode(t, p.again(t), session.DefaultConfig(), c.now)
+	b := newNode(t, p.again(t), session.DefaultConfig(), c.Now)
 	started := a.signIn(t, session.Start{})
 	third := a.refresh(t, a.refresh(t, started.Tokens.Refresh).Refresh)
 	_, err := a.Mark(t.Context(), started.Tokens.Refresh, laptop)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/session"
 	"github.com/sumunio/sumun/internal/sqldb"
@@ -20,15 +21,15 @@ func TestWithdrawnKeys(t *testing.T) {
 // A key of the keyring that became known must be worthless on every node that hears of it, whoever has verified what it made before, and
 // also when the news is forgotten; and a node that cannot read its keys at that moment does so later.
 func testWithdrawnKeys(t *testing.T, p *place) {
-	c := newClock()
+	c := clocktest.Noon()
 	var keys [2]*keyring.Keyring
 	nodes := make([]*node, len(keys))
 	for i := range nodes {
 		var tokens *token.Service
-		nodes[i] = newNode(t, p.again(t), session.DefaultConfig(), c.now, func(d *session.Deps) { keys[i], tokens = d.Keyring, d.Tokens })
+		nodes[i] = newNode(t, p.again(t), session.DefaultConfig(), c.Now, func(d *session.Deps) { keys[i], tokens = d.Keyring, d.Tokens })
 		var err error
 		nodes[i].verifier, err = auth.New(auth.Config{
-			Issuer: issuer, Audience: issuer, Keys: tokens, Opener: tokens, Revocations: nodes[i].Revocations(), Clock: c.now,
+			Issuer: issuer, Audience: issuer, Keys: tokens, Opener: tokens, Revocations: nodes[i].Revocations(), Clock: c.Now,
 		})
 		must(t, err)
 	}
@@ -37,7 +38,7 @@ func testWithdrawnKeys(t *testing.T, p *place) {
 	for _, n := range nodes {
 		n.claims(t, stolen.Tokens.Access)
 	}
-	c.advance(2 * time.Second) // from when on a key that is not known is looked for
+	c.Advance(2 * time.Second) // from when on a key that is not known is looked for
 	withdraw(t, n, keys[0], token.OpaquePurpose, func(key keyring.Key) string { return token.OpaqueKeyID(key.ID) })
 
 	damaged := n.damageKeys(t)

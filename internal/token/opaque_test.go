@@ -21,7 +21,7 @@ import (
 // reads returns the verifier of a service that is shown how opaque tokens are read.
 func (f *fleet) reads(tb testing.TB, s *token.Service) *auth.Verifier {
 	tb.Helper()
-	v, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: s, Opener: s, Clock: f.clock.now})
+	v, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: s, Opener: s, Clock: f.clock.Now})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestOpaque(t *testing.T) {
 		if _, err := f.keys.Rotate(t.Context(), token.OpaquePurpose); err != nil {
 			t.Fatal(err)
 		}
-		f.clock.advance(2 * time.Minute)
+		f.clock.Advance(2 * time.Minute)
 		next, err := s.Issue(t.Context(), grant)
 		if err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func TestOpaque(t *testing.T) {
 		if _, err := v.Verify(t.Context(), access.Token); err != nil {
 			t.Errorf("of the key before: %v", err)
 		}
-		f.clock.advance(time.Hour)
+		f.clock.Advance(time.Hour)
 		if _, err := v.Verify(t.Context(), access.Token); !errors.Is(err, auth.ErrExpired) {
 			t.Errorf("an hour later: %v", err)
 		}
@@ -113,7 +113,7 @@ func TestOpaqueLivesAsOurs(t *testing.T) {
 	if _, err := s.Issue(t.Context(), token.Grant{Subject: "alice", ClientID: "shop", Opaque: true}); err != nil {
 		t.Fatal(err)
 	}
-	v, now := f.reads(t, s), f.clock.now()
+	v, now := f.reads(t, s), f.clock.Now()
 	verify := func(times string) error {
 		claims := fmt.Sprintf(`{"iss":%q,"aud":%[1]q,"sub":"alice","client_id":"shop","jti":"j","roles":[],%s}`, issuer, times)
 		_, err := v.Verify(t.Context(), f.forge(t, claims))

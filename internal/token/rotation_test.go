@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/sqldb/sqldbtest"
@@ -26,8 +27,8 @@ func TestRotationOverMonths(t *testing.T) {
 		nodes := []*token.Service{f.started(t, nil), f.started(t, nil)}
 		random := rand.New(rand.NewPCG(1, 2))
 		signers := map[string]bool{}
-		for hour := f.clock.now(); hour.Before(newClock().now().AddDate(0, 0, days)); hour = hour.Add(time.Hour) {
-			f.clock.Store(hour.UnixNano())
+		for hour := f.clock.Now(); hour.Before(clocktest.Noon().Now().AddDate(0, 0, days)); hour = hour.Add(time.Hour) {
+			f.clock.Set(hour)
 			verifiers := []auth.KeySource{nodes[0], nodes[1]}
 			var oldest time.Duration
 			for _, s := range nodes {
@@ -38,10 +39,10 @@ func TestRotationOverMonths(t *testing.T) {
 				oldest = max(oldest, maxAge)
 				verifiers = append(verifiers, f.cached(t, s))
 			}
-			f.clock.advance(oldest)
+			f.clock.Advance(oldest)
 			issued := []token.Access{issue(t, nodes[0]), issue(t, nodes[1])}
 			f.acceptedBy(t, issued, verifiers, signers)
-			f.clock.Store(issued[0].ExpiresAt.Add(-time.Second).UnixNano())
+			f.clock.Set(issued[0].ExpiresAt.Add(-time.Second))
 			f.acceptedBy(t, issued[:1], verifiers[:2], signers)
 		}
 		if len(signers) != 3 {
@@ -60,7 +61,7 @@ func (f *fleet) acceptedBy(t *testing.T, issued []token.Access, verifiers []auth
 		for j, keys := range verifiers {
 			c, err := f.verify(t, keys, a.Token)
 			if err != nil {
-				t.Fatalf("%v: token of node %d at verifier %d: %v", f.clock.now(), i, j, err)
+				t.Fatalf("%v: token of node %d at verifier %d: %v", f.clock.Now(), i, j, err)
 			}
 			signers[c.KeyID] = true
 		}
@@ -92,12 +93,12 @@ func TestNodesAgreeOnOneKey(t *testing.T) {
 		if n := f.count(t); n != 1 {
 			t.Errorf("%d keys after the first start", n)
 		}
-		f.clock.advance(29*24*time.Hour + time.Minute)
+		f.clock.Advance(29*24*time.Hour + time.Minute)
 		loadAll()
 		if n := f.count(t); n != 2 {
 			t.Errorf("%d keys when the successor was due", n)
 		}
-		f.clock.advance(24 * time.Hour)
+		f.clock.Advance(24 * time.Hour)
 		first := f.signer(t, nodes[0])
 		for i, s := range nodes {
 			if id := f.signer(t, s); id != first {
@@ -144,7 +145,7 @@ func TestAfterMonthsOff(t *testing.T) {
 		f := newFleet(t, db)
 		s := f.started(t, nil)
 		before := f.signer(t, s)
-		f.clock.advance(200 * 24 * time.Hour)
+		f.clock.Advance(200 * 24 * time.Hour)
 		if _, err := s.Issue(t.Context(), token.Grant{Subject: "alice", ClientID: "sumun"}); !errors.Is(err, token.ErrNoKey) {
 			t.Errorf("before anything was loaded: %v", err)
 		}
@@ -165,15 +166,15 @@ func TestLateSuccessorIsPublishedFirst(t *testing.T) {
 		f := newFleet(t, db)
 		s := f.started(t, nil)
 		old := f.signer(t, s)
-		f.clock.advance(30*24*time.Hour - 10*time.Second)
+		f.clock.Advance(30*24*time.Hour - 10*time.Second)
 		services := f.cached(t, s)
 		f.tick(t, s)
-		f.clock.advance(5 * time.Minute)
+		f.clock.Advance(5 * time.Minute)
 		a := issue(t, s)
 		if c, err := f.verify(t, services, a.Token); err != nil || c.KeyID != old {
 			t.Errorf("a service with a five minutes old key set: %+v, %v", c, err)
 		}
-		f.clock.advance(2 * time.Minute)
+		f.clock.Advance(2 * time.Minute)
 		if f.signer(t, s) == old {
 			t.Error("the old key signs for ever")
 		}
@@ -192,23 +193,23 @@ func TestRotateGently(t *testing.T) {
 		if err := s.Rotate(t.Context(), token.RotateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		f.clock.advance(5 * time.Minute)
+		f.clock.Advance(5 * time.Minute)
 		if _, err := f.verify(t, services, issue(t, s).Token); err != nil {
 			t.Errorf("a service with an old key set: %v", err)
 		}
-		f.clock.advance(90 * time.Second)
+		f.clock.Advance(90 * time.Second)
 		last := issue(t, other) // has not heard of the rotation
 		if f.signer(t, s) == old {
 			t.Error("still signs with the old key")
 		}
-		f.clock.Store(last.ExpiresAt.Add(-time.Second).UnixNano())
+		f.clock.Set(last.ExpiresAt.Add(-time.Second))
 		f.tick(t, s, other)
 		for _, keys := range []auth.KeySource{s, other, f.cached(t, s)} {
 			if _, err := f.verify(t, keys, last.Token); err != nil {
 				t.Errorf("the old key's last token: %v", err)
 			}
 		}
-		f.clock.advance(2 * time.Hour)
+		f.clock.Advance(2 * time.Hour)
 		f.tick(t, s)
 		if n := f.count(t); n != 1 {
 			t.Errorf("%d keys are kept after the old one's last token", n)
@@ -235,7 +236,7 @@ func TestRotateRevokingOldKeys(t *testing.T) {
 		if _, err := f.verify(t, f.cached(t, s), a.Token); err == nil {
 			t.Error("the key set still has the key")
 		}
-		f.clock.advance(time.Second)
+		f.clock.Advance(time.Second)
 		if _, err := f.verify(t, other, issue(t, s).Token); err != nil {
 			t.Errorf("new tokens at the other node: %v", err)
 		}
@@ -262,18 +263,18 @@ func TestAlgorithmChange(t *testing.T) {
 		if n := f.count(t); n != 2 {
 			t.Errorf("%d keys", n)
 		}
-		f.clock.advance(23 * time.Hour)
+		f.clock.Advance(23 * time.Hour)
 		if f.signer(t, after) != old {
 			t.Error("signs before it was published long enough")
 		}
-		f.clock.advance(time.Hour)
+		f.clock.Advance(time.Hour)
 		for i, s := range []*token.Service{before, after} {
 			key, err := s.Key(t.Context(), f.signer(t, s))
 			if err != nil || key.Algorithm != auth.EdDSA {
 				t.Errorf("node %d signs with %s, %v", i, key.Algorithm, err)
 			}
 		}
-		f.clock.advance(30 * 24 * time.Hour)
+		f.clock.Advance(30 * 24 * time.Hour)
 		f.tick(t, before)
 		if key, err := before.Key(t.Context(), f.signer(t, before)); err != nil || key.Algorithm != auth.EdDSA {
 			t.Errorf("the node with the old configuration made a key of %s, %v", key.Algorithm, err)
@@ -285,7 +286,7 @@ func TestAlgorithmChange(t *testing.T) {
 func TestReplacedMasterKey(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) {
-		clk, first, second := newClock(), masterFile(t), masterFile(t)
+		clk, first, second := clocktest.Noon(), masterFile(t), masterFile(t)
 		f := &fleet{db: db, clock: clk, keys: openKeyring(t, db, clk, first)}
 		a := issue(t, f.started(t, nil))
 
@@ -308,10 +309,10 @@ func TestReplacedMasterKey(t *testing.T) {
 func TestWrongMasterKey(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) {
-		clk, first, second := newClock(), masterFile(t), masterFile(t)
+		clk, first, second := clocktest.Noon(), masterFile(t), masterFile(t)
 		f := &fleet{db: db, clock: clk, keys: openKeyring(t, db, clk, first)}
 		f.started(t, nil)
-		if _, err := keyring.Open(t.Context(), db, keyring.Config{MasterKeyFile: second}, clk.now); err == nil {
+		if _, err := keyring.Open(t.Context(), db, keyring.Config{MasterKeyFile: second}, clk.Now); err == nil {
 			t.Error("the keyring opened with another master key")
 		}
 

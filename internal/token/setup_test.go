@@ -12,9 +12,9 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/keyring"
 	"github.com/sumunio/sumun/internal/sqldb"
 	"github.com/sumunio/sumun/internal/token"
@@ -23,18 +23,6 @@ import (
 const issuer = "https://id.example"
 
 var sets = []sqldb.Migrations{keyring.Migrations, token.Migrations}
-
-// clock is a time that tests move.
-type clock struct{ atomic.Int64 }
-
-func newClock() *clock {
-	c := &clock{}
-	c.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano())
-	return c
-}
-
-func (c *clock) now() time.Time          { return time.Unix(0, c.Load()).UTC() }
-func (c *clock) advance(d time.Duration) { c.Add(int64(d)) }
 
 // masterFile makes a file with a new master key.
 func masterFile(tb testing.TB) string {
@@ -48,9 +36,9 @@ func masterFile(tb testing.TB) string {
 	return name
 }
 
-func openKeyring(tb testing.TB, db *sqldb.DB, clk *clock, master string, previous ...string) *keyring.Keyring {
+func openKeyring(tb testing.TB, db *sqldb.DB, clk *clocktest.Clock, master string, previous ...string) *keyring.Keyring {
 	tb.Helper()
-	k, err := keyring.Open(tb.Context(), db, keyring.Config{MasterKeyFile: master, PreviousKeyFiles: previous}, clk.now)
+	k, err := keyring.Open(tb.Context(), db, keyring.Config{MasterKeyFile: master, PreviousKeyFiles: previous}, clk.Now)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -61,12 +49,12 @@ func openKeyring(tb testing.TB, db *sqldb.DB, clk *clock, master string, previou
 type fleet struct {
 	db    *sqldb.DB
 	keys  *keyring.Keyring
-	clock *clock
+	clock *clocktest.Clock
 }
 
 func newFleet(tb testing.TB, db *sqldb.DB) *fleet {
 	tb.Helper()
-	clk := newClock()
+	clk := clocktest.Noon()
 	return &fleet{db: db, keys: openKeyring(tb, db, clk, masterFile(tb)), clock: clk}
 }
 
@@ -77,7 +65,7 @@ func (f *fleet) node(tb testing.TB, change func(*token.Config)) *token.Service {
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := token.New(cfg, token.Deps{DB: f.db, Keyring: f.keys, Issuer: issuer, Clock: f.clock.now})
+	s, err := token.New(cfg, token.Deps{DB: f.db, Keyring: f.keys, Issuer: issuer, Clock: f.clock.Now})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -114,7 +102,7 @@ func (f *fleet) count(tb testing.TB) (n int) {
 // verify returns the claims of raw as a service sees them that finds its keys in keys.
 func (f *fleet) verify(tb testing.TB, keys auth.KeySource, raw string) (*auth.Claims, error) {
 	tb.Helper()
-	v, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: keys, Clock: f.clock.now})
+	v, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: keys, Clock: f.clock.Now})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -127,7 +115,7 @@ func (f *fleet) cached(tb testing.TB, s *token.Service) auth.KeySource {
 	document, _, _ := s.JWKS()
 	once := &transport{body: document}
 	k, err := auth.NewRemoteKeys(auth.RemoteConfig{
-		URL: issuer + "/.well-known/jwks.json", Client: &http.Client{Transport: once}, Clock: f.clock.now,
+		URL: issuer + "/.well-known/jwks.json", Client: &http.Client{Transport: once}, Clock: f.clock.Now,
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -30,13 +30,13 @@ func TestIssuedTokensSayWhatTheGrantSays(t *testing.T) {
 	t.Parallel()
 	sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) {
 		f := newFleet(t, db)
-		f.clock.advance(123456789) // not a whole second
+		f.clock.Advance(123456789) // not a whole second
 		for _, algorithm := range algorithms {
 			s := f.started(t, func(c *token.Config) { c.Algorithm = algorithm })
 			if err := s.Rotate(t.Context(), token.RotateOptions{Now: true}); err != nil {
 				t.Fatal(err)
 			}
-			signedIn := f.clock.now().Add(-time.Hour).Truncate(time.Second)
+			signedIn := f.clock.Now().Add(-time.Hour).Truncate(time.Second)
 			a, err := s.Issue(t.Context(), token.Grant{
 				Subject: "alice", ClientID: "app", Scope: "read", SessionID: "s1", ACR: "1", Audience: []string{issuer, "b"},
 				AMR: []string{"pwd"}, Roles: []string{"admin"}, Epoch: 4, ClientEpoch: 2, AuthTime: signedIn,
@@ -71,7 +71,7 @@ func TestClaimsOfAToken(t *testing.T) {
 	f := newFleet(t, openSQLite(t))
 	s := f.started(t, nil)
 	full, err := s.Issue(t.Context(), token.Grant{
-		Subject: "alice", ClientID: "sumun", Scope: "read", SessionID: "s1", ACR: "1", AMR: []string{"pwd"}, AuthTime: f.clock.now(),
+		Subject: "alice", ClientID: "sumun", Scope: "read", SessionID: "s1", ACR: "1", AMR: []string{"pwd"}, AuthTime: f.clock.Now(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestWithoutDatabase(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := token.New(token.DefaultConfig(), token.Deps{DB: lost, Keyring: f.keys, Issuer: issuer, Clock: f.clock.now})
+		s, err := token.New(token.DefaultConfig(), token.Deps{DB: lost, Keyring: f.keys, Issuer: issuer, Clock: f.clock.Now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func TestWithoutDatabase(t *testing.T) {
 		if err := lost.Close(); err != nil {
 			t.Fatal(err)
 		}
-		f.clock.advance(time.Minute)
+		f.clock.Advance(time.Minute)
 		if err := s.Tick(t.Context()); err == nil {
 			t.Error("a round without a database succeeded")
 		}
@@ -206,7 +206,7 @@ func TestUnknownKeysAreLookedUpSeldom(t *testing.T) {
 	sqldbtest.Each(t, sets, func(t *testing.T, db *sqldb.DB) {
 		f := newFleet(t, db)
 		s, other := f.started(t, nil), f.started(t, nil)
-		f.clock.advance(time.Minute)
+		f.clock.Advance(time.Minute)
 		if _, err := s.Key(t.Context(), "invented"); !errors.Is(err, auth.ErrUnknownKey) {
 			t.Fatal(err)
 		}
@@ -214,11 +214,11 @@ func TestUnknownKeysAreLookedUpSeldom(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := f.signer(t, other)
-		f.clock.advance(999 * time.Millisecond)
+		f.clock.Advance(999 * time.Millisecond)
 		if _, err := s.Key(t.Context(), id); !errors.Is(err, auth.ErrUnknownKey) {
 			t.Errorf("looked again within a second: %v", err)
 		}
-		f.clock.advance(time.Millisecond)
+		f.clock.Advance(time.Millisecond)
 		if _, err := s.Key(t.Context(), id); err != nil {
 			t.Errorf("a second later: %v", err)
 		}
@@ -278,17 +278,17 @@ func TestKeySetIsFreshUntilItsNextChange(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, openSQLite(t))
 	s := f.started(t, nil)
-	f.clock.advance(29*24*time.Hour - 90*time.Second) // the successor is published in 90 seconds
+	f.clock.Advance(29*24*time.Hour - 90*time.Second) // the successor is published in 90 seconds
 	if _, _, maxAge := s.JWKS(); maxAge != 90*time.Second {
 		t.Errorf("before the publication: %v", maxAge)
 	}
-	f.clock.advance(2 * time.Minute)
+	f.clock.Advance(2 * time.Minute)
 	f.tick(t, s)
 	if _, _, maxAge := s.JWKS(); maxAge != 5*time.Minute {
 		t.Errorf("after the publication: %v", maxAge)
 	}
 	_, before, _ := s.JWKS()
-	f.clock.advance(26 * time.Hour) // the old key has expired, and nobody looked at the database
+	f.clock.Advance(26 * time.Hour) // the old key has expired, and nobody looked at the database
 	body, etag, _ := s.JWKS()
 	if etag == before || strings.Count(string(body), `"kid"`) != 1 {
 		t.Errorf("an expired key is still published: %s", body)
@@ -367,7 +367,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Run(algorithm, func(b *testing.B) {
 			f := newFleet(b, openSQLite(b))
 			s := f.started(b, func(c *token.Config) { c.Algorithm = algorithm })
-			v, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: s, Clock: f.clock.now})
+			v, err := auth.New(auth.Config{Issuer: issuer, Audience: issuer, Keys: s, Clock: f.clock.Now})
 			if err != nil {
 				b.Fatal(err)
 			}

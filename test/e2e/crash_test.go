@@ -79,7 +79,7 @@ func (b *book) loadUntilKilled(t *testing.T, s *server, round int, delay time.Du
 				if err := visit(ctx, s, fmt.Sprintf("r%dw%dn%d@example.com", round, w, n)); err != nil {
 					select {
 					case <-s.ended:
-					case <-time.After(time.Second): // the connection broke because the process is dying
+					case <-time.After(stopPatience): // the connection broke because the process is dying
 						t.Errorf("while the program ran: %v", err)
 					}
 					return

@@ -64,7 +64,7 @@ func TestRevocationsReachServices(t *testing.T) {
 	s.send(t, "GET /v1/revocations", nil, bearer(person)).wantProblem(t, 403, "session.feed_forbidden")
 	s.send(t, "GET /v1/revocations", nil).wantProblem(t, 401, "auth.missing")
 
-	const subscribers, ends, limit = 50, 40, 50 * time.Millisecond
+	const subscribers, ends, limit = 50, 40, 200 * time.Millisecond // less than a poll takes
 	var arrivals [subscribers]<-chan arrival
 	for i := range arrivals {
 		arrivals[i] = s.followFeed(t, access)

@@ -1,11 +1,7 @@
 package e2e_test
 
 import (
-	"bufio"
 	"encoding/json"
-	"io"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 )
@@ -14,7 +10,7 @@ import (
 // goes.
 func TestOpenIDClientRegisters(t *testing.T) {
 	t.Parallel()
-	folder := demanded(t, nodeModules)
+	demanded(t, nodeModules)
 	eachStore(t, func(t *testing.T, st store) {
 		const callback, open = "http://127.0.0.1:9/cb", "SUMUN_OAUTH_REGISTRATION=true"
 		wantOneLine(t, "while it is off", st.command(t, "", "client", "registration-token", "add"), 1)
@@ -31,42 +27,12 @@ func TestOpenIDClientRegisters(t *testing.T) {
 		}
 		st.addUser(t, "kim@example.com", "--name", "Kim")
 		s := st.serve(t, open)
-		cmd := exec.CommandContext(t.Context(), "node", "testdata/openid-register.mjs", folder, s.issuer, ticket.Token, callback)
-		cmd.Env = append(os.Environ(), "NODE_NO_WARNINGS=1")
-		stdin, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var stderr strings.Builder
-		cmd.Stderr = &stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		b := s.newTab(t)
 		var got struct {
 			ID, Email, Sub, Left string
 			Same, Before, After  bool
 			Removed              int
 		}
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			if target, found := strings.CutPrefix(lines.Text(), "VISIT "); found {
-				if _, err := io.WriteString(stdin, b.visit(target, "kim@example.com")+"\n"); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if text, found := strings.CutPrefix(lines.Text(), "RESULT "); found {
-				if err := json.Unmarshal([]byte(text), &got); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Fatalf("%v: %s", err, stderr.String())
-		}
+		s.signInByLibrary(t, "kim@example.com", &got, "openid-register.mjs", ticket.Token, callback)
 		user := st.command(t, "", "user", "list", "--json")
 		if got.Email != "kim@example.com" || got.Sub == "" || strings.Contains(user.stdout, got.Sub) || !got.Same || !got.Before || got.After || got.Left != "left" || got.Removed != 204 {
 			t.Errorf("got %+v of %s", got, user.stdout)

@@ -1,14 +1,9 @@
 package e2e_test
 
 import (
-	"bufio"
-	"encoding/json"
 	"html"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -92,57 +87,4 @@ func (b *tab) visit(target, identifier string) string {
 	}
 	b.t.Fatalf("sent around in circles, last to %s", target)
 	return ""
-}
-
-const nodeModules = "SUMUN_TEST_NODE_MODULES"
-
-// Programs that exist must be able to sign people in without knowing Sumun: npm openid-client.
-func TestOpenIDClient(t *testing.T) {
-	t.Parallel()
-	folder := demanded(t, nodeModules)
-	eachStore(t, func(t *testing.T, st store) {
-		const callback = "http://127.0.0.1:9/cb"
-		c := st.addClient(t, "--name", "Shop", "--redirect-uri", callback, "--post-logout-redirect-uri", callback+"/bye",
-			"--scope", "openid", "--scope", "profile", "--scope", "email")
-		st.addUser(t, "kim@example.com", "--name", "Kim")
-		s := st.serve(t)
-		cmd := exec.CommandContext(t.Context(), "node", "testdata/openid-client.mjs", folder, s.issuer, c.ID, c.Secret, callback)
-		cmd.Env = append(os.Environ(), "NODE_NO_WARNINGS=1")
-		stdin, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var stderr strings.Builder
-		cmd.Stderr = &stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		b := s.newTab(t)
-		var got struct {
-			Email, Name, Refused, Left string
-			Same, Before, After        bool
-		}
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			if target, found := strings.CutPrefix(lines.Text(), "VISIT "); found {
-				if _, err := io.WriteString(stdin, b.visit(target, "kim@example.com")+"\n"); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if text, found := strings.CutPrefix(lines.Text(), "RESULT "); found {
-				if err := json.Unmarshal([]byte(text), &got); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Fatalf("%v: %s", err, stderr.String())
-		}
-		if got.Email != "kim@example.com" || got.Name != "Kim" || !got.Same || !got.Before || got.After || got.Refused != "invalid_grant" || got.Left != "left" {
-			t.Errorf("got %+v", got)
-		}
-	})
 }

@@ -88,13 +88,13 @@ func TestClaimOfTheDead(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s idempotency.Store, later func(time.Duration)) {
 		dead, heir := newClaim("pay", "dead", "x"), newClaim("pay", "heir", "x")
-		dead.Lease = 400 * time.Millisecond
+		dead.Lease = 2 * time.Second // each step but the last comes most of a second before it is over
 		claim(t, s, dead, idempotency.Claimed)
-		later(300 * time.Millisecond)
+		later(1200 * time.Millisecond)
 		must(t, s.Renew(t.Context(), dead, true))
-		later(200 * time.Millisecond)
+		later(1200 * time.Millisecond)
 		claim(t, s, heir, idempotency.InUse)
-		later(400 * time.Millisecond)
+		later(2 * time.Second)
 		claim(t, s, heir, idempotency.Unknown)
 		claim(t, s, heir, idempotency.Unknown)
 		heir.Repeat = true

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/gateway/websession"
 	"github.com/sumunio/sumun/internal/redisdb/redisdbtest"
 )
@@ -16,10 +16,8 @@ import (
 func each(t *testing.T, fn func(t *testing.T, s websession.Store, later func(d time.Duration))) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		var passed atomic.Int64
-		begin := time.Now()
-		clock := func() time.Time { return begin.Add(time.Duration(passed.Load())) }
-		fn(t, websession.NewMemory(clock), func(d time.Duration) { passed.Add(int64(d)) })
+		c := clocktest.At(time.Now())
+		fn(t, websession.NewMemory(c.Now), c.Advance)
 	})
 	if redisdbtest.Listed() {
 		t.Run("redis", func(t *testing.T) {
@@ -70,10 +68,10 @@ func TestLaterReplacesEarlier(t *testing.T) {
 func TestSessionsExpire(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s websession.Store, later func(time.Duration)) {
-		must(t, s.Create(t.Context(), "idle", []byte("x"), 300*time.Millisecond))
-		must(t, s.Create(t.Context(), "used", []byte("x"), 300*time.Millisecond))
+		must(t, s.Create(t.Context(), "idle", []byte("x"), time.Second))
+		must(t, s.Create(t.Context(), "used", []byte("x"), time.Second))
 		must(t, s.Replace(t.Context(), "used", 1, []byte("y"), time.Hour))
-		later(350 * time.Millisecond)
+		later(1100 * time.Millisecond)
 		wantKept(t, s, "idle", "")
 		wantKept(t, s, "used", "y")
 	})

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sumunio/sumun/auth"
+	"github.com/sumunio/sumun/internal/clocktest"
 	"github.com/sumunio/sumun/internal/fault"
 	"github.com/sumunio/sumun/internal/gateway/stage"
 	"github.com/sumunio/sumun/internal/gateway/websession"
@@ -124,18 +125,11 @@ type node struct {
 	seen []string // the Authorization of each request that reached the service
 }
 
-type clock struct{ passed atomic.Int64 }
-
-var begin = time.Now()
-
-func (c *clock) now() time.Time          { return begin.Add(time.Duration(c.passed.Load())) }
-func (c *clock) advance(d time.Duration) { c.passed.Add(int64(d)) }
-
-func newNode(t testing.TB, i *issuer, s websession.Store, c *clock) *node {
+func newNode(t testing.TB, i *issuer, s websession.Store, c *clocktest.Clock) *node {
 	t.Helper()
 	k, err := websession.New(websession.Deps{
 		Store: s, Verify: i.verify, Identity: i.Client(), URL: i.URL, Cookies: httpd.Cookies{Secure: true},
-		TrustedOrigins: []string{"https://friend.example"}, Clock: c.now, Log: slog.New(slog.DiscardHandler),
+		TrustedOrigins: []string{"https://friend.example"}, Clock: c.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	must(t, err)
 	n := &node{issuer: i}
@@ -204,7 +198,7 @@ func lost(answer *http.Response) bool {
 func TestSignIn(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
-	n := newNode(t, i, websession.NewMemory(time.Now), &clock{})
+	n := newNode(t, i, websession.NewMemory(time.Now), clocktest.At(time.Now()))
 	answer, err := n.ask(n.toIssuer, "POST /v1/sessions", `{"identifier":"kim","password":"x"}`, "Dpop: proof", "Authorization: Bearer x")
 	must(t, err)
 	body, _ := io.ReadAll(answer.Body)
@@ -234,7 +228,7 @@ func TestSignIn(t *testing.T) {
 // The service is called with the token behind the cookie; after a sign-out nobody is.
 func TestCookieIsASession(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, newIssuer(t), websession.NewMemory(time.Now), &clock{})
+	n := newNode(t, newIssuer(t), websession.NewMemory(time.Now), clocktest.At(time.Now()))
 	cookie := n.signIn(t)
 	if _, err := n.ask(n.service, "GET /", "", cookie); err != nil || n.told() != "Bearer a1" {
 		t.Errorf("told %q, %v", n.told(), err)
@@ -259,7 +253,7 @@ func TestCookieIsASession(t *testing.T) {
 // Another site's page must not be able to act with the cookie, nor to sign the browser in as somebody else, nor to listen.
 func TestOtherSites(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, newIssuer(t), websession.NewMemory(time.Now), &clock{})
+	n := newNode(t, newIssuer(t), websession.NewMemory(time.Now), clocktest.At(time.Now()))
 	cookie := n.signIn(t)
 	foreign, own := "Origin: https://evil.example", "Origin: https://shop.example"
 	for _, tc := range []struct {
@@ -290,16 +284,16 @@ func TestOtherSites(t *testing.T) {
 func TestOneRenewal(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s websession.Store, _ func(time.Duration)) {
-		i, c := newIssuer(t), &clock{}
+		i, c := newIssuer(t), clocktest.At(time.Now())
 		n := newNode(t, i, s, c)
 		cookie := n.signIn(t)
-		c.advance(599 * time.Second)
+		c.Advance(599 * time.Second)
 		storm(t, n, cookie)
 		if i.asked() != 0 {
 			t.Error("renewed before two thirds")
 		}
 		for round, wait := range []time.Duration{2 * time.Second, 901 * time.Second} {
-			c.advance(wait)
+			c.Advance(wait)
 			storm(t, n, cookie)
 			if i.asked() != round+1 {
 				t.Errorf("%d renewals, want %d", i.asked(), round+1)
@@ -329,11 +323,11 @@ func storm(t *testing.T, n *node, cookie string) {
 func TestNodesAgree(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s websession.Store, _ func(time.Duration)) {
-		i, c := newIssuer(t), &clock{}
+		i, c := newIssuer(t), clocktest.At(time.Now())
 		nodes := []*node{newNode(t, i, s, c), newNode(t, i, s, c), newNode(t, i, s, c)}
 		cookie := nodes[0].signIn(t)
 		for round := range 3 {
-			c.advance(601 * time.Second)
+			c.Advance(601 * time.Second)
 			var group sync.WaitGroup
 			for _, n := range nodes {
 				group.Go(func() { storm(t, n, cookie) })
@@ -355,11 +349,11 @@ func TestNodesAgree(t *testing.T) {
 func TestOutageOfIdentity(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{500, 503, 429, 404} {
-		i, c := newIssuer(t), &clock{}
-		n := newNode(t, i, websession.NewMemory(c.now), c)
+		i, c := newIssuer(t), clocktest.At(time.Now())
+		n := newNode(t, i, websession.NewMemory(c.Now), c)
 		cookie := n.signIn(t)
 		i.set(func() { i.fails = status })
-		c.advance(700 * time.Second)
+		c.Advance(700 * time.Second)
 		for range 3 {
 			if answer, err := n.ask(n.service, "GET /", "", cookie); err != nil || n.told() != "Bearer a1" || lost(answer) {
 				t.Errorf("%d: told %q, %v", status, n.told(), err)
@@ -368,7 +362,7 @@ func TestOutageOfIdentity(t *testing.T) {
 		if i.asked() != 1 {
 			t.Errorf("%d: asked %d times within a second", status, i.asked())
 		}
-		c.advance(300 * time.Second)
+		c.Advance(300 * time.Second)
 		for range 3 {
 			answer, err := n.ask(n.service, "GET /", "", cookie)
 			if !errors.Is(err, websession.ErrUnavailable) || lost(answer) || fault.From(err).RetryAfter() == 0 {
@@ -379,7 +373,7 @@ func TestOutageOfIdentity(t *testing.T) {
 			t.Errorf("%d: asked %d times, also after the token's end", status, i.asked())
 		}
 		i.set(func() { i.fails = 0 })
-		c.advance(2 * time.Second)
+		c.Advance(2 * time.Second)
 		if _, err := n.ask(n.service, "GET /", "", cookie); err != nil || n.told() != "Bearer a2" {
 			t.Errorf("%d, identity is back: told %q, %v", status, n.told(), err)
 		}
@@ -389,8 +383,8 @@ func TestOutageOfIdentity(t *testing.T) {
 // A session that was ended elsewhere is over here with the next request; one whose person only got another role goes on.
 func TestRevocation(t *testing.T) {
 	t.Parallel()
-	i, c := newIssuer(t), &clock{}
-	n := newNode(t, i, websession.NewMemory(c.now), c)
+	i, c := newIssuer(t), clocktest.At(time.Now())
+	n := newNode(t, i, websession.NewMemory(c.Now), c)
 	cookie := n.signIn(t)
 	i.set(func() { i.refused = "a1" })
 	if answer, err := n.ask(n.service, "GET /", "", cookie); err != nil || n.told() != "Bearer a2" || lost(answer) {
@@ -401,7 +395,7 @@ func TestRevocation(t *testing.T) {
 		t.Errorf("revoked during an outage: %v, %v", answer.Header, err)
 	}
 	i.set(func() { i.fails = 401 })
-	c.advance(2 * time.Second)
+	c.Advance(2 * time.Second)
 	for range 2 {
 		if answer, err := n.ask(n.service, "GET /", "", cookie); err != nil || n.told() != "" || !lost(answer) {
 			t.Errorf("ended: told %q, %v, %v", n.told(), answer.Header, err)
@@ -415,13 +409,13 @@ func TestRevocation(t *testing.T) {
 // A browser that leaves while its session is renewed must not lose the pair: its old refresh token is used up.
 func TestRenewalIsFinished(t *testing.T) {
 	t.Parallel()
-	i, c := newIssuer(t), &clock{}
-	s := websession.NewMemory(c.now)
+	i, c := newIssuer(t), clocktest.At(time.Now())
+	s := websession.NewMemory(c.Now)
 	n := newNode(t, i, s, c)
 	cookie := n.signIn(t)
 	hold := make(chan struct{})
 	i.set(func() { i.hold = hold })
-	c.advance(1000 * time.Second)
+	c.Advance(1000 * time.Second)
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
@@ -459,14 +453,14 @@ func (f *failing) Get(ctx context.Context, id string) ([]byte, error) {
 // While the store is down, open sessions go on and nothing is renewed, since other nodes would not learn of it.
 func TestOutageOfTheStore(t *testing.T) {
 	t.Parallel()
-	i, c := newIssuer(t), &clock{}
-	s := &failing{Store: websession.NewMemory(c.now)}
+	i, c := newIssuer(t), clocktest.At(time.Now())
+	s := &failing{Store: websession.NewMemory(c.Now)}
 	n, fresh := newNode(t, i, s, c), newNode(t, i, s, c)
 	cookie := n.signIn(t)
 	_, err := n.ask(n.service, "GET /", "", cookie)
 	must(t, err)
 	s.off.Store(true)
-	c.advance(700 * time.Second)
+	c.Advance(700 * time.Second)
 	if _, err := n.ask(n.service, "GET /", "", cookie); err != nil || n.told() != "Bearer a1" || i.asked() != 0 {
 		t.Errorf("told %q, %d renewals, %v", n.told(), i.asked(), err)
 	}
@@ -474,7 +468,7 @@ func TestOutageOfTheStore(t *testing.T) {
 		t.Errorf("a node that does not know the session: %v", err)
 	}
 	s.off.Store(false)
-	c.advance(2 * time.Second)
+	c.Advance(2 * time.Second)
 	if _, err := n.ask(n.service, "GET /", "", cookie); err != nil || n.told() != "Bearer a2" {
 		t.Errorf("the store is back: told %q, %v", n.told(), err)
 	}
@@ -495,7 +489,7 @@ func (s *spy) Create(ctx context.Context, id string, sealed []byte, lifetime tim
 func TestStoreLearnsNothing(t *testing.T) {
 	t.Parallel()
 	s := &spy{Store: websession.NewMemory(time.Now)}
-	n := newNode(t, newIssuer(t), s, &clock{})
+	n := newNode(t, newIssuer(t), s, clocktest.At(time.Now()))
 	kim, lee := n.signIn(t), n.signIn(t)
 	for _, text := range s.got {
 		for _, secret := range []string{strings.TrimPrefix(kim, "Cookie: "+name+"="), `"a1"`, `"r1"`, "access"} {
@@ -515,7 +509,7 @@ func TestStoreLearnsNothing(t *testing.T) {
 
 // What a cookie costs beside the verification of its token.
 func BenchmarkCookie(b *testing.B) {
-	n := newNode(b, newIssuer(b), websession.NewMemory(time.Now), &clock{})
+	n := newNode(b, newIssuer(b), websession.NewMemory(time.Now), clocktest.At(time.Now()))
 	cookie := strings.TrimPrefix(n.signIn(b), "Cookie: ")
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 	c := &stage.Call{Path: "/"}
@@ -530,7 +524,7 @@ func BenchmarkCookie(b *testing.B) {
 
 // Whatever a browser sends as its cookie, it is nobody's unless the gateway gave it.
 func FuzzCookie(f *testing.F) {
-	n := newNode(f, newIssuer(f), websession.NewMemory(time.Now), &clock{})
+	n := newNode(f, newIssuer(f), websession.NewMemory(time.Now), clocktest.At(time.Now()))
 	given := strings.TrimPrefix(n.signIn(f), "Cookie: ")
 	for _, seed := range []string{"", given, name + "=" + strings.Repeat("A", 43), name + "=" + strings.Repeat("A", 42) + "B", given + ";" + given, given + "=", "\x00"} {
 		f.Add(seed)
