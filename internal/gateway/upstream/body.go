@@ -34,7 +34,9 @@ const (
 func newBody(c *conn, method string) body {
 	b := body{c: c}
 	switch h := &c.in; {
-	case method == http.MethodHead || h.status == http.StatusNoContent || h.status == http.StatusNotModified:
+	case method == http.MethodHead || h.status == http.StatusNotModified:
+	case h.status == http.StatusNoContent:
+		h.close = h.close || h.chunked || h.length > 0 // a body that may not be might follow all the same
 	case h.chunked:
 		b.framing = byChunks
 	case h.length >= 0:

@@ -176,7 +176,7 @@ func (c *conn) readLine(max int) ([]byte, error) {
 // rest makes the connection ready for another exchange. It reports false where something is left that nobody asked for, which
 // the next exchange would take for its answer.
 func (c *conn) rest() bool {
-	if c.start != c.end {
+	if c.start != c.end || !emptied(c.Conn) {
 		return false
 	}
 	c.start, c.end, c.wait, c.onWait, c.reused = 0, 0, limit{}, nil, true

@@ -59,7 +59,7 @@ func (d *dialer) connect(ctx context.Context, a address) (plain, secured net.Con
 	if cfg.ServerName = d.name; cfg.ServerName == "" {
 		cfg.ServerName = a.name
 	}
-	c := tls.Client(cutConn{plain}, cfg)
+	c := tls.Client(&cutConn{Conn: plain}, cfg)
 	if err := c.HandshakeContext(ctx); err != nil {
 		_ = plain.Close()
 		return nil, nil, fmt.Errorf("TLS handshake with %s: %w", a.text, err)
@@ -69,10 +69,16 @@ func (d *dialer) connect(ctx context.Context, a address) (plain, secured net.Con
 
 // cutConn is a connection under TLS. crypto/tls takes its end for the end of what was sent, which only the other side may declare
 // (RFC 8446, section 6.1); here it is an error.
-type cutConn struct{ net.Conn }
+type cutConn struct {
+	net.Conn
+	dry bool // brings nothing more
+}
 
 // Read implements io.Reader.
-func (c cutConn) Read(p []byte) (int, error) {
+func (c *cutConn) Read(p []byte) (int, error) {
+	if c.dry {
+		return 0, errDry
+	}
 	n, err := c.Conn.Read(p)
 	if err == io.EOF {
 		err = errCut
@@ -80,7 +86,35 @@ func (c cutConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errCut = errors.New("TLS connection ended without notice")
+var (
+	errCut = errors.New("TLS connection ended without notice")
+	errDry = net.Error(dryError{})
+)
+
+// dryError says that nothing is there. It is temporary, as crypto/tls reads no more after any other.
+type dryError struct{}
+
+func (dryError) Error() string   { return "nothing is read from the socket now" }
+func (dryError) Timeout() bool   { return false }
+func (dryError) Temporary() bool { return true }
+
+// emptied reports whether TLS has given away all that it has read from the socket. It reads more than it is asked for, so what came right
+// behind an answer is no longer in the socket, where somebody would see it.
+func emptied(spoken net.Conn) bool {
+	t, ok := spoken.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	below, ok := t.NetConn().(*cutConn)
+	if !ok {
+		return false
+	}
+	below.dry = true
+	var one [1]byte
+	n, err := t.Read(one[:])
+	below.dry = false
+	return n == 0 && errors.Is(err, errDry)
+}
 
 // load reads the files that are named.
 func (t TLS) load() (*tls.Config, error) {

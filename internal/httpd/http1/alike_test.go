@@ -101,6 +101,14 @@ func pages() *http.ServeMux {
 		w.Header()["X-Bad:\r\nX-Injected"] = []string{"x"}
 		w.WriteHeader(599)
 	})
+	m.HandleFunc("/values", func(w http.ResponseWriter, _ *http.Request) { // of all lengths, as eight bytes are looked at at once
+		for i := range 18 {
+			for _, end := range []string{"\r", "\n", "\r\nX-Injected: 1", "\x00", "\x7f", "\t", " ", "\u00a0", "\x85", "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"} {
+				w.Header().Add("X-Value", strings.Repeat("v", i)+end)
+				w.Header().Add("X-Value", end+strings.Repeat("v", i)+end+"v")
+			}
+		}
+	})
 	m.HandleFunc("/close", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
 		fmt.Fprint(w, "bye")
@@ -226,7 +234,7 @@ func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 	get := func(lines string) string { return "GET " + lines + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" }
 	var tests []string
 	for _, path := range []string{"/small", "/empty", "/big", "/piece", "/known", "/short", "/flushed", "/hints", "/trailer", "/forbidden", "/pieces", "/late", "/none",
-		"/unchanged", "/split", "/close", "/abort", "/panic", "/echo", "/nowhere", "//small", "/a/../small", "/%73mall", "/small;a?b#c"} {
+		"/unchanged", "/split", "/values", "/close", "/abort", "/panic", "/echo", "/nowhere", "//small", "/a/../small", "/%73mall", "/small;a?b#c"} {
 		tests = append(tests, get(path), "HEAD"+get(path)[3:], "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n"+get("/empty"))
 	}
 	post := func(path string, length int, body string) string {
@@ -249,6 +257,9 @@ func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 		"GET /echo HTTP/1.1\r\nHost: a\r\nX-Folded: a\r\n b\r\nConnection: close\r\n\r\n",
 		"GET /echo HTTP/1.1\r\nHost: a\r\nCookie: "+long[:20_000]+"\r\nConnection: close\r\n\r\n",
 		"GET /echo?"+strings.Repeat("y", 8100)+" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+		"GET /echo HTTP/1.1\r\nHost: a\r\nX-Value: seventh\x7f\r\nConnection: close\r\n\r\n", "GET /echo HTTP/1.1\r\nHost: a\r\nX-Value: seventh\x00and\r\n\r\n",
+		"GET /echo HTTP/1.1\r\nHost: a\r\nX-Value: seventh\rX-Other: 1\r\n\r\n", "GET /echo HTTP/1.1\r\nHost: a\r\nX-Value: \x85\u00a0seventh\xff\r\nConnection: close\r\n\r\n",
+		post("/part", 5, "hello")+post("/echo", 5, "world")+get("/big")+get("/small"), post("/abort", 5, "hello")+get("/small"), post("/big", 5, "hel"),
 		strings.Repeat("GET /echo?"+strings.Repeat("y", 1500)+" HTTP/1.1\r\nHost: a\r\n\r\n", 20)+get("/empty"),
 	)
 	for _, text := range tests {

@@ -222,7 +222,7 @@ func (c *conn) answer(x *response, r *http.Request, came time.Time) (again bool)
 	room := buffers.Get().(*[outSize]byte)
 	x.out = room[:0]
 	defer func() { // also when the handler ends this goroutine
-		x.over, x.out = true, nil // for those that it has left behind
+		x.release() // for those that it has left behind
 		buffers.Put(room)
 	}()
 	if c.call(x, r) {

@@ -18,6 +18,29 @@ func AwaitEarly(w http.ResponseWriter) {
 	}
 }
 
+// AwaitWatch waits until somebody waits for the client of w to leave.
+func AwaitWatch(w http.ResponseWriter) {
+	watch := &w.(*response).conn.watch
+	for {
+		watch.mu.Lock()
+		reading := watch.reading
+		watch.mu.Unlock()
+		if reading {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// AwaitWriter waits until somebody writes to w, and does not come to an end.
+func AwaitWriter(w http.ResponseWriter) {
+	x := w.(*response)
+	for x.mu.TryLock() {
+		x.mu.Unlock()
+		runtime.Gosched()
+	}
+}
+
 // AwaitReader waits until somebody reads the body of the request that w answers.
 func AwaitReader(w http.ResponseWriter) {
 	body := &w.(*response).body

@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -34,14 +36,16 @@ const (
 
 var errOver = errors.New("http1: the request has been answered")
 
-// response implements http.ResponseWriter, and what http.ResponseController asks for but Hijack.
+// response implements http.ResponseWriter, and what http.ResponseController asks for but Hijack. Goroutines that a handler leaves behind
+// may go on writing: it has its end behind what is being written by then, and its room is nobody else's before.
 type response struct {
 	conn   *conn
 	ctx    requestContext
 	body   body // of the request
 	header http.Header
 
-	status   int // 0 until the header has been written
+	mu       sync.Mutex // of what follows
+	status   int        // 0 until the header has been written
 	framing  framing
 	head     bool // the method is HEAD
 	close    bool // the connection closes after the answer
@@ -65,6 +69,12 @@ func (w *response) Header() http.Header { return w.header }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *response) WriteHeader(status int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writeHeader(status)
+}
+
+func (w *response) writeHeader(status int) {
 	if status < 100 || status > 999 {
 		panic(fmt.Sprintf("invalid WriteHeader code %v", status))
 	}
@@ -140,12 +150,18 @@ func (w *response) appendField(name string, values []string) {
 
 // Write implements http.ResponseWriter.
 func (w *response) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.over {
 		return 0, errOver
 	}
 	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
+		w.writeHeader(http.StatusOK)
 	}
+	return w.write(p)
+}
+
+func (w *response) write(p []byte) (int, error) {
 	switch {
 	case len(p) == 0:
 		return 0, nil
@@ -180,16 +196,35 @@ func (w *response) WriteString(s string) (int, error) { return w.Write([]byte(s)
 
 // ReadFrom implements io.ReaderFrom: where src is a part of a socket or file, the kernel moves it.
 func (w *response) ReadFrom(src io.Reader) (int64, error) {
-	part, ok := src.(*io.LimitedReader)
-	if !ok || w.status == 0 || w.over || !w.typed || w.head || w.framing != byLength || part.N > w.length-w.written {
-		return io.Copy(struct{ io.Writer }{w}, src)
+	if part, ok := src.(*io.LimitedReader); ok && canMove(part.R) {
+		if n, done, err := w.move(part); done {
+			return n, err
+		}
 	}
-	if err := w.FlushError(); err != nil {
-		return 0, err
+	return io.Copy(struct{ io.Writer }{w}, src)
+}
+
+// canMove reports whether the kernel can. What others do while they are read is not known: they may write an answer.
+func canMove(src io.Reader) bool {
+	switch src.(type) {
+	case *net.TCPConn, *os.File:
+		return true
 	}
-	n, err := w.conn.tcp.ReadFrom(part)
+	return false
+}
+
+func (w *response) move(part *io.LimitedReader) (n int64, done bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.status == 0 || w.over || !w.typed || w.head || w.framing != byLength || part.N > w.length-w.written {
+		return 0, false, nil
+	}
+	if err := w.flush(); err != nil {
+		return 0, true, err
+	}
+	n, err = w.conn.tcp.ReadFrom(part)
 	w.written += n
-	return n, err
+	return n, true, err
 }
 
 // decide ends the header; p is about to follow what the buffer has of the body. A body whose length is not known by now is sent in chunks.
@@ -257,11 +292,17 @@ func (w *response) Flush() { _ = w.FlushError() }
 
 // FlushError sends what has been written. An error is the connection's.
 func (w *response) FlushError() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.over {
 		return errOver
 	}
+	return w.flush()
+}
+
+func (w *response) flush() error {
 	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
+		w.writeHeader(http.StatusOK)
 	}
 	w.decide(nil)
 	return w.send(nil)
@@ -269,8 +310,10 @@ func (w *response) FlushError() error {
 
 // end sends what is left after the handler has returned.
 func (w *response) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
+		w.writeHeader(http.StatusOK)
 	}
 	w.over = true
 	if w.framing == undecided && (!w.head || w.written > 0) && !w.hasTrailer() {
@@ -287,6 +330,16 @@ func (w *response) end() {
 		w.close = true // or the client would wait for the rest
 	}
 	_ = w.send(nil)
+}
+
+// release takes the room for the answer away, of which nothing is sent any more.
+func (w *response) release() {
+	if !w.mu.TryLock() { // somebody writes still, though the handler has failed
+		_ = w.conn.tcp.Close()
+		w.mu.Lock()
+	}
+	defer w.mu.Unlock()
+	w.over, w.out = true, nil
 }
 
 func (w *response) hasTrailer() bool {
@@ -364,6 +417,8 @@ func (w *response) SetWriteDeadline(t time.Time) error {
 
 // EnableFullDuplex lets the handler read the request's body after it has begun to answer.
 func (w *response) EnableFullDuplex() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.duplex = true
 	return nil
 }

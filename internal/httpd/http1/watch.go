@@ -85,8 +85,12 @@ func (w *watch) look() {
 	n, err := w.conn.tcp.Read(w.next[:])
 	w.mu.Lock()
 	w.reading, w.came = false, n == 1
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case err == nil:
+	case !errors.Is(err, os.ErrDeadlineExceeded):
 		x.ctx.cancel()
+	case w.serving == x: // a deadline of the handler's own, which is about the body
+		w.arm()
 	}
 	w.ended.Broadcast()
 }

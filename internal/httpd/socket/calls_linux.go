@@ -1,3 +1,5 @@
+//go:build linux && !386
+
 package socket
 
 import (
@@ -7,9 +9,10 @@ import (
 
 const direct = true
 
-// Read reads what has arrived on a socket that does not block, into p, which is not empty. 0 is the end of the stream; EAGAIN says that
-// nothing is there.
+// Read reads what has arrived on a socket that does not block, into p, which is not empty, and no more than 64 KiB. 0 is the end of
+// the stream; EAGAIN says that nothing is there.
 func Read(fd uintptr, p []byte) (int, error) {
+	p = p[:min(len(p), most)]
 	for {
 		n, _, e := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 		if e != syscall.EINTR {
@@ -18,8 +21,9 @@ func Read(fd uintptr, p []byte) (int, error) {
 	}
 }
 
-// Write writes as much as a socket that does not block has room for.
+// Write writes as much as a socket that does not block has room for, and no more than 64 KiB.
 func Write(fd uintptr, p []byte) (int, error) {
+	p = p[:min(len(p), most)]
 	for {
 		n, _, e := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 		if e != syscall.EINTR {

@@ -1,20 +1,20 @@
-//go:build unix && !linux
+//go:build unix && (!linux || 386)
 
 package socket
 
 import "syscall"
 
-// Elsewhere the system calls themselves are a library's, which the runtime has to know of.
+// Elsewhere the system calls themselves are a library's, which the runtime has to know of, or, on a 386, parts of another one.
 const direct = false
 
 // Read is the same as on Linux.
 func Read(fd uintptr, p []byte) (n int, err error) {
-	return again(func() (int, error) { return syscall.Read(int(fd), p) })
+	return again(func() (int, error) { return syscall.Read(int(fd), p[:min(len(p), most)]) })
 }
 
 // Write is the same as on Linux.
 func Write(fd uintptr, p []byte) (n int, err error) {
-	return again(func() (int, error) { return syscall.Write(int(fd), p) })
+	return again(func() (int, error) { return syscall.Write(int(fd), p[:min(len(p), most)]) })
 }
 
 // Peek is the same as on Linux.

@@ -16,6 +16,10 @@ import (
 	"syscall"
 )
 
+// most is how much is read or written at once. A call keeps its processor, which a collection waits for: megabytes would take tens of
+// milliseconds, and a client could ask for them on purpose.
+const most = 64 << 10
+
 // Conn reads and writes a connection. One goroutine may read and one may write at a time.
 type Conn struct {
 	tcp  *net.TCPConn
@@ -69,9 +73,9 @@ func (c *Conn) readOnce(fd uintptr) (done bool) {
 	return c.in.err != syscall.EAGAIN
 }
 
-// Write implements io.Writer. What the socket has no room for is net's to send.
+// Write implements io.Writer. What is long, or the socket has no room for, is net's to send.
 func (c *Conn) Write(p []byte) (int, error) {
-	if c.raw == nil {
+	if c.raw == nil || len(p) > most {
 		return c.tcp.Write(p)
 	}
 	c.out = turn{p: p}

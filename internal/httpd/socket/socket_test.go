@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,6 +58,35 @@ func TestMuchArrives(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// A call that the scheduler is not told of must be short, or a client that asks for much would stop everybody.
+func TestCallsAreShort(t *testing.T) {
+	t.Parallel()
+	const most = 64 << 10
+	near, far := pair(t)
+	go func() { _, _ = near.Write(make([]byte, 4*most)) }() // ends with the connection
+	raw, err := far.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 4*most)
+	read := func(fd uintptr) bool {
+		n, err := socket.Read(fd, p)
+		if n > most || err != nil && err != syscall.EAGAIN {
+			t.Errorf("%d bytes read at once, %v", n, err)
+		}
+		return err != syscall.EAGAIN
+	}
+	write := func(fd uintptr) bool {
+		if n, err := socket.Write(fd, p); n > most || err != nil {
+			t.Errorf("%d bytes written at once, %v", n, err)
+		}
+		return true
+	}
+	if err := errors.Join(raw.Read(read), raw.Write(write)); err != nil {
+		t.Error(err)
+	}
 }
 
 // A deadline, and closing, end a read that waits, and one that has passed ends reads and writes that do not: or a slow client would hold a
