@@ -227,10 +227,10 @@ func (s *Service) result(ctx context.Context, req *request, one session.Session)
 // agreed reports whether the person need not be asked: they have agreed to all of it, or the client is the installation's own. A program
 // whose address anybody on the device can claim is never taken at its word (RFC 8252, section 8.6).
 func (p pages) agreed(ctx context.Context, req *request, v *visitor) (bool, error) {
-	if req.prompts("consent") || !strings.HasPrefix(req.redirectURI, "https:") {
+	if req.prompts("consent") || !req.https() {
 		return false, nil
 	}
-	if req.client.Trusted {
+	if req.unasked() {
 		return true, nil
 	}
 	given, err := p.store.consent(ctx, v.account.ID, req.client, p.deps.Clock())
@@ -239,6 +239,11 @@ func (p pages) agreed(ctx context.Context, req *request, v *visitor) (bool, erro
 	}
 	return given != nil && !slices.ContainsFunc(req.asks(), func(word string) bool { return !slices.Contains(given, word) }), nil
 }
+
+func (r *request) https() bool { return strings.HasPrefix(r.redirectURI, "https:") }
+
+// unasked reports whether the client may have what it asks for without anybody's consent.
+func (r *request) unasked() bool { return r.client.Trusted && r.https() }
 
 // askConsent shows who asks, and for what.
 func (p pages) askConsent(w http.ResponseWriter, r *http.Request, req *request, v *visitor) error {

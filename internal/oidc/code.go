@@ -24,6 +24,13 @@ const (
 	insertCode = `INSERT INTO oauth_codes (hash, client_id, redirect_uri, challenge, subject, session_id, request, expires_at, consumed_at,
 			grant_id, grant_session)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '', '')`
+	// What the person allowed must still be so when the code is stored, whoever takes it back waits for that; see Withdraw. Only PostgreSQL
+	// lets others write meanwhile.
+	allowedPostgreSQL = ` FROM oauth_consents WHERE subject = $5 AND client_id = $2 FOR KEY SHARE`
+	allowedSQLite     = ` FROM oauth_consents WHERE subject = $5 AND client_id = $2`
+	insertAllowed     = `INSERT INTO oauth_codes (hash, client_id, redirect_uri, challenge, subject, session_id, request, expires_at, consumed_at,
+			grant_id, grant_session)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, 0, '', ''`
 	// A code is used by one statement, by whoever comes first; all that it was given for must fit.
 	consumeCode = `UPDATE oauth_codes SET consumed_at = $1
 		WHERE hash = $2 AND client_id = $3 AND redirect_uri = $4 AND challenge = $5 AND consumed_at = 0 AND expires_at > $1
@@ -35,11 +42,18 @@ const (
 	insertGrantRow = `INSERT INTO oauth_grants (id, client_id, subject, session_id, session_hash, browser_hash, own, scope, created_at, expires_at,
 			claims, id_claims, ended_at, notify_at, attempts)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0)`
-	noteAsking = `UPDATE oauth_clients SET asks_claims = 1 WHERE id = $1 AND asks_claims = 0`
+	prolongGrant = `UPDATE oauth_grants SET expires_at = $1 WHERE id = $2 AND expires_at < $1`
+	noteAsking   = `UPDATE oauth_clients SET asks_claims = 1 WHERE id = $1 AND asks_claims = 0`
 )
 
 // keepCode is how long after its time a code is remembered: while what it gave may be misused by whoever stole it.
 const keepCode = 24 * time.Hour
+
+// keepAfter is how long a grant is remembered after the end of its session: longer than an access token lives, and than clocks differ.
+const keepAfter = 2 * time.Hour
+
+// takeBackTimeout bounds how long it may take to take back what a code gave.
+const takeBackTimeout = 15 * time.Second
 
 // agreement is what a code stands for, besides who may use it.
 type agreement struct {
@@ -62,10 +76,17 @@ func (s *Service) issueCode(ctx context.Context, r *request, one session.Session
 		return "", err
 	}
 	expires := s.deps.Clock().Add(s.cfg.CodeLifetime)
+	insert := s.insertCode(r)
 	store := func(q sqldb.Queryer) error {
-		_, err := q.ExecContext(ctx, insertCode, hashSecret(code), r.client.ID, r.redirectURI, r.challenge, one.Subject, one.ID,
+		res, err := q.ExecContext(ctx, insert, hashSecret(code), r.client.ID, r.redirectURI, r.challenge, one.Subject, one.ID,
 			string(text), sqldb.Micros(expires))
-		return err
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, ErrConsentRequired)
+		}
+		return nil
 	}
 	if r.root == nil {
 		err = store(s.deps.DB.Writer())
@@ -81,6 +102,18 @@ func (s *Service) issueCode(ctx context.Context, r *request, one session.Session
 		return "", fmt.Errorf("store code: %w", err)
 	}
 	return code, nil
+}
+
+// insertCode is the statement that stores a code.
+func (s *Service) insertCode(r *request) string {
+	switch {
+	case r.unasked():
+		return insertCode
+	case s.deps.DB.Engine() == sqldb.PostgreSQL:
+		return insertAllowed + allowedPostgreSQL
+	default:
+		return insertAllowed + allowedSQLite
+	}
 }
 
 // exchange is a code on its way to tokens.
@@ -201,13 +234,20 @@ func (s *Service) grant(ctx context.Context, tx sqldb.Tx, x *exchange, c *call, 
 		if err != nil {
 			return nil, err
 		}
-		id, in, commit = g.ID, x.sessionID, g.Commit
+		id, in = g.ID, x.sessionID
+		commit = func(ctx context.Context) (session.Tokens, error) {
+			tokens, err := g.Commit(ctx)
+			if err == nil {
+				err = s.keepGrant(ctx, id, g.End())
+			}
+			return tokens, err
+		}
 	}
 	return commit, s.noteGrant(ctx, tx, x, c.client.ID, grantRow{id: id, session: in, own: own, scope: scope})
 }
 
 // stillGiven looks whether a grant was taken back before its session began: then there was nothing that could end. Whoever takes it back
-// makes the mark first and then looks for the session once more, so one of the two ends it.
+// makes the mark with the decision to end the session, which is carried out later than that, so one of the two ends it.
 func (s *Service) stillGiven(ctx context.Context, g given) error {
 	ended, err := sqldb.One(ctx, s.deps.DB.Reader(), scanInt64, grantEnded, g.id)
 	if err != nil {
@@ -216,7 +256,7 @@ func (s *Service) stillGiven(ctx context.Context, g given) error {
 	if ended == 0 {
 		return nil
 	}
-	return errors.Join(ErrInvalidGrant, s.endOwn(ctx, g))
+	return errors.Join(ErrInvalidGrant, s.end(ctx, func(sqldb.Tx) ([]given, error) { return []given{g}, nil }))
 }
 
 // grantRow is a grant as this package remembers it.
@@ -250,7 +290,7 @@ func (s *Service) noteGrant(ctx context.Context, tx sqldb.Tx, x *exchange, clien
 		return err
 	}
 	_, err = tx.ExecContext(ctx, insertGrantRow, g.id, clientID, x.subject, g.session, hash[:], browser, own, g.scope, sqldb.Micros(now),
-		sqldb.Micros(now.Add(s.deps.Sessions.Lifetime())), claims, idClaims)
+		sqldb.Micros(s.keptUntil()), claims, idClaims)
 	if err == nil && idClaims != "" {
 		_, err = tx.ExecContext(ctx, noteAsking, clientID)
 	}
@@ -258,6 +298,21 @@ func (s *Service) noteGrant(ctx context.Context, tx sqldb.Tx, x *exchange, clien
 		return err
 	}
 	return s.recordSignIn(ctx, tx, x, clientID, g.scope)
+}
+
+// keptUntil is until when a grant is remembered whose session begins now. What a session that ends at that very moment gave lives a little
+// longer.
+func (s *Service) keptUntil() time.Time {
+	return s.deps.Clock().Add(s.deps.Sessions.Lifetime() + keepAfter)
+}
+
+// keepGrant remembers a grant for as long as its session can live, which may have begun when sessions lived longer.
+func (s *Service) keepGrant(ctx context.Context, id string, end time.Time) error {
+	if !end.After(s.keptUntil().Add(-keepAfter / 2)) {
+		return nil
+	}
+	_, err := s.deps.DB.Writer().ExecContext(ctx, prolongGrant, sqldb.Micros(end.Add(keepAfter)), id)
+	return err
 }
 
 // noteUse remembers with the code which grant it gave.
@@ -283,8 +338,11 @@ func (s *Service) recordSignIn(ctx context.Context, tx sqldb.Tx, x *exchange, cl
 	})
 }
 
-// takeBack ends what a code gave that has come again. A code that was never used, or never was, gave nothing.
+// takeBack ends what a code gave that has come again, also when whoever brought it does not wait for the answer. A code that was never used,
+// or never was, gave nothing.
 func (s *Service) takeBack(ctx context.Context, used string, hash []byte, clientID string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackTimeout)
+	defer cancel()
 	var subject string
 	id, err := sqldb.One(ctx, s.deps.DB.Reader(), func(r sqldb.Row) (id string, err error) {
 		err = r.Scan(&subject, &id)

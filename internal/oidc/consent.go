@@ -29,10 +29,19 @@ const (
 		SELECT subject, client_id FROM oauth_consents WHERE used_at < $1 LIMIT $2)`
 
 	findGrant    = `SELECT id, subject, session_id, own FROM oauth_grants WHERE id = $1`
-	listGrantsOf = `SELECT id, subject, session_id, own FROM oauth_grants WHERE subject = $1 AND client_id = $2 AND ended_at = 0`
 	grantEnded   = `SELECT ended_at FROM oauth_grants WHERE id = $1`
-	endGrantRow  = `UPDATE oauth_grants SET ended_at = $1 WHERE id = $2 AND ended_at = 0`
+	markGrant    = `UPDATE oauth_grants SET ended_at = $1 WHERE id = $2 AND (subject = $3 OR $3 = '') AND ended_at = 0 RETURNING id, subject, session_id, own`
+	markGrantsOf = `UPDATE oauth_grants SET ended_at = $1 WHERE subject = $2 AND client_id = $3 AND ended_at = 0 RETURNING id, subject, session_id, own`
 	sweepGrants  = `DELETE FROM oauth_grants WHERE id IN (SELECT id FROM oauth_grants WHERE expires_at < $1 LIMIT $2)`
+)
+
+const (
+	// The codes that may still be exchanged are few, so expires_at is what they are found by.
+	dropCodes   = `DELETE FROM oauth_codes WHERE subject = $1 AND client_id = $2 AND consumed_at = 0 AND expires_at > $3`
+	denyDevices = `UPDATE oauth_devices SET status = 'denied' WHERE subject = $1 AND client_id = $2 AND status = 'approved' AND expires_at > $3`
+
+	// codeSkew is how far the clock of a node may be behind that takes a code.
+	codeSkew = time.Minute
 )
 
 const (
@@ -115,51 +124,47 @@ func scanGiven(r sqldb.Row) (g given, err error) {
 	return g, err
 }
 
-// endGrant takes back one grant. One that is not there, or another person's, is fine.
+// endGrant takes back one grant of the subject's, or of anybody's where subject is empty. One that is not there, or has ended, is fine.
 func (s *Service) endGrant(ctx context.Context, subject, id string) error {
-	g, err := sqldb.One(ctx, s.deps.DB.Reader(), scanGiven, findGrant, id)
-	if errors.Is(err, sqldb.ErrNotFound) || err == nil && subject != "" && g.subject != subject {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return s.end(ctx, g)
+	return s.end(ctx, func(tx sqldb.Tx) ([]given, error) {
+		return sqldb.All(ctx, tx, scanGiven, markGrant, sqldb.Micros(s.deps.Clock()), id, subject)
+	})
 }
 
-// end takes back a grant: its session, where it has one to itself.
-func (s *Service) end(ctx context.Context, g given) error {
-	var err error
+// end takes back the grants that mark marks as ended, in one transaction with whatever else mark does: what is decided stands, also while
+// sessions cannot be reached. The session that a grant has to itself may be about to begin, and then there is nothing yet that could end:
+// whoever begins it looks for the mark, see stillGiven.
+func (s *Service) end(ctx context.Context, mark func(tx sqldb.Tx) ([]given, error)) error {
+	var all []given
+	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) (err error) {
+		if all, err = mark(tx); err != nil {
+			return err
+		}
+		for _, g := range all {
+			if err := s.endTx(ctx, tx, g); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("take back grants: %w", err)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	if err := s.deps.Sessions.Apply(ctx); err != nil {
+		s.deps.Log.WarnContext(ctx, "what was taken back is not carried out yet", "error", err)
+	}
+	return nil
+}
+
+// endTx ends a grant: its session, where it has one to itself.
+func (s *Service) endTx(ctx context.Context, tx sqldb.Tx, g given) error {
 	if g.own == 1 {
-		err = s.endOwn(ctx, g)
-	} else {
-		err = s.deps.Sessions.EndGrant(ctx, g.subject, g.session, g.id, session.GrantRevoked)
+		return s.deps.Sessions.EndTx(ctx, tx, g.subject, g.session, session.GrantRevoked)
 	}
-	if err != nil {
-		return err
-	}
-	return s.markEnded(ctx, g)
-}
-
-// endOwn ends the session that a grant has to itself. One that is not there may be about to begin: the mark tells whoever begins it, see
-// stillGiven, unless they looked before it was made, and then the session is there now.
-func (s *Service) endOwn(ctx context.Context, g given) error {
-	err := s.deps.Sessions.End(ctx, g.subject, g.session, session.GrantRevoked)
-	if !errors.Is(err, session.ErrNotFound) {
-		return err
-	}
-	if err := s.markEnded(ctx, g); err != nil {
-		return err
-	}
-	if err = s.deps.Sessions.End(ctx, g.subject, g.session, session.GrantRevoked); errors.Is(err, session.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
-func (s *Service) markEnded(ctx context.Context, g given) error {
-	_, err := s.deps.DB.Writer().ExecContext(ctx, endGrantRow, sqldb.Micros(s.deps.Clock()), g.id)
-	return err
+	return s.deps.Sessions.EndGrantTx(ctx, tx, g.subject, g.session, g.id, session.GrantRevoked)
 }
 
 // apps shows the person which programs they allowed what.
@@ -215,24 +220,22 @@ func (p pages) withdraw(w http.ResponseWriter, r *http.Request) error {
 	return see(w, r, appsPath+"?notice=app_withdrawn")
 }
 
-// Withdraw forgets what a person allowed a client, and ends all grants that it has of theirs.
+// Withdraw forgets what a person allowed a client, and ends all grants that it has of theirs, and all that could still become one.
 func (s *Service) Withdraw(ctx context.Context, subject, clientID string) error {
-	err := s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
+	return s.end(ctx, func(tx sqldb.Tx) ([]given, error) {
 		if err := changed(ctx, tx, deleteConsent, subject, clientID); err != nil {
-			return err
+			return nil, err
 		}
-		return s.recordOwn(ctx, tx, subject, clientID, "client.withdrawn", "")
+		if err := s.recordOwn(ctx, tx, subject, clientID, "client.withdrawn", ""); err != nil {
+			return nil, err
+		}
+		now := s.deps.Clock()
+		// A code that is being exchanged is waited for: then there is a grant.
+		for _, statement := range []string{dropCodes, denyDevices} {
+			if _, err := tx.ExecContext(ctx, statement, subject, clientID, sqldb.Micros(now.Add(-codeSkew))); err != nil {
+				return nil, err
+			}
+		}
+		return sqldb.All(ctx, tx, scanGiven, markGrantsOf, sqldb.Micros(now), subject, clientID)
 	})
-	if err != nil {
-		return fmt.Errorf("withdraw consent: %w", err)
-	}
-	all, err := sqldb.All(ctx, s.deps.DB.Reader(), scanGiven, listGrantsOf, subject, clientID)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, g := range all {
-		errs = append(errs, s.end(ctx, g))
-	}
-	return errors.Join(errs...)
 }

@@ -122,7 +122,7 @@ func TestReplayBeforeTheSessionBegins(t *testing.T) {
 				slow, direct := redisdbtest.OpenURL(t, g.url), redisdbtest.OpenURL(t, server.URL())
 				t.Cleanup(g.open)
 				c, prefix := clocktest.Noon(), redisdbtest.Prefix(t, direct)
-				first, other := newNodeAt(t, place{db, slow, prefix}, c, auth.ES256), newNodeAt(t, place{db, direct, prefix}, c, auth.ES256)
+				first, other := newNodeAt(t, place{db: db, redis: slow, prefix: prefix}, c, auth.ES256), newNodeAt(t, place{db: db, redis: direct, prefix: prefix}, c, auth.ES256)
 				_, secret := first.add(t, "shop", shop)
 				first.add(t, "tv", television)
 				p := first.person(t, "kim@example.com")
@@ -171,7 +171,7 @@ func TestReplaysRaceTheSession(t *testing.T) {
 		t.Run("redis", func(t *testing.T) {
 			sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
 				redis := redisdbtest.Open(t)
-				raceReplays(t, place{db, redis, redisdbtest.Prefix(t, redis)})
+				raceReplays(t, place{db: db, redis: redis, prefix: redisdbtest.Prefix(t, redis)})
 			})
 		})
 	}
@@ -230,7 +230,7 @@ func TestEndOfAllOvertakesACode(t *testing.T) {
 		t.Run("redis", func(t *testing.T) {
 			sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
 				redis := redisdbtest.Open(t)
-				endOvertakes(t, place{db, redis, redisdbtest.Prefix(t, redis)})
+				endOvertakes(t, place{db: db, redis: redis, prefix: redisdbtest.Prefix(t, redis)})
 			})
 		})
 	}

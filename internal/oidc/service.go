@@ -110,7 +110,7 @@ const (
 	sweepEvery = 10 * time.Minute
 	sweepBatch = 500
 	// keepRemoved is how long the epoch of a removed client is remembered at least: its last access token is long dead. Its refresh tokens
-	// may live as long as sessions do.
+	// may live as long as sessions do, which their grants are remembered for.
 	keepRemoved = 7 * 24 * time.Hour
 )
 

@@ -76,6 +76,8 @@ type place struct {
 	db     *sqldb.DB
 	redis  *redisdb.DB // for sessions; nil: they are in db
 	prefix string      // of keys
+
+	lifetime time.Duration // of sessions; 0: the default
 }
 
 // clock is what Redis goes by: the clock of the test, which its own is not.
@@ -103,7 +105,11 @@ func newNodeAt(t testing.TB, at place, c *clocktest.Clock, algorithm string, con
 	must(t, err)
 	trail := audit.New(audit.DefaultConfig(), c.Now)
 	n := &node{db: db, people: &people{}, tokens: tokens, ring: keys, clock: c, metrics: prometheus.NewRegistry()}
-	n.sessions, err = session.New(session.DefaultConfig(), session.Deps{
+	lives := session.DefaultConfig()
+	if at.lifetime > 0 {
+		lives.Idle, lives.Lifetime = at.lifetime, at.lifetime
+	}
+	n.sessions, err = session.New(lives, session.Deps{
 		DB: db, Redis: at.redis, RedisPrefix: at.prefix, Keyring: keys, Tokens: tokens, Audit: trail, Mail: queue, Clock: c.Now, Log: log,
 		StoreClock: at.clock(c),
 	})

@@ -45,8 +45,10 @@ const (
 			previous_hash = NULL, registration_hash = NULL, registration = '', metadata = '{}'
 		WHERE id = $2 AND removed_at = 0 RETURNING epoch`
 
+	// Sessions may have begun when they lived longer: what their grants are worth to the next client of that id, the epoch tells.
 	sweepClients = `DELETE FROM oauth_clients WHERE id IN (
-		SELECT id FROM oauth_clients WHERE removed_at > 0 AND removed_at < $1 LIMIT $2)`
+		SELECT id FROM oauth_clients c WHERE removed_at > 0 AND removed_at < $1
+			AND NOT EXISTS (SELECT 1 FROM oauth_grants g WHERE g.client_id = c.id) LIMIT $2)`
 )
 
 // store is the clients in SQL.

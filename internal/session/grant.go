@@ -89,6 +89,9 @@ func (g *Granting) Commit(ctx context.Context) (Tokens, error) {
 	return tokens, nil
 }
 
+// End is when the session of the grant ends at the latest. It is known once Commit has returned.
+func (g *Granting) End() time.Time { return g.opening.end }
+
 // adopt takes over what the store says of the session that a grant was attached to.
 func (o *opening) adopt(a attachment) {
 	o.session.AuthTime, o.session.ACR, o.session.AMR = a.authTime, a.acr, a.amr
@@ -103,9 +106,10 @@ func grantID(clientID string, id uuid.UUID) string {
 	return id.String()
 }
 
-// EndGrant ends a client's grant in a session, by its id: its refresh tokens are worth nothing, and its access tokens are refused. The session goes
-// on. One that is not there, or has ended, is fine.
-func (s *Service) EndGrant(ctx context.Context, subject, sessionID, grantID string, reason Reason) error {
+// EndGrantTx ends a client's grant in a session, by its id, in the caller's transaction: its refresh tokens are worth nothing, and its access
+// tokens are refused. The session goes on. One that is not there, or has ended, is fine. Call Apply once it has committed; like EndTx it
+// belongs at the transaction's end.
+func (s *Service) EndGrantTx(ctx context.Context, tx sqldb.Tx, subject, sessionID, grantID string, reason Reason) error {
 	id, err := ParseID(grantID)
 	if err != nil {
 		return err
@@ -114,16 +118,13 @@ func (s *Service) EndGrant(ctx context.Context, subject, sessionID, grantID stri
 	if err != nil {
 		return err
 	}
-	err = s.deps.DB.Write(ctx, func(tx sqldb.Tx) error {
-		if err := s.store.endGrant(ctx, tx, ending{subject: subject, reason: reason}, in, id); err != nil {
-			return err
-		}
-		return s.RevokeTx(ctx, tx, OfGrant(grantID))
-	})
+	if err = s.store.endGrant(ctx, tx, ending{subject: subject, reason: reason}, in, id); err == nil {
+		err = s.RevokeTx(ctx, tx, OfGrant(grantID))
+	}
 	if err != nil {
 		return fmt.Errorf("end grant: %w", err)
 	}
-	return s.Apply(ctx)
+	return nil
 }
 
 const (

@@ -134,7 +134,7 @@ func testGrantEndsAlone(t *testing.T, p *place) {
 	_, stays, err := n.grant(t.Context(), one.Subject, one.ID, "other")
 	must(t, err)
 	for range 2 {
-		must(t, n.EndGrant(t.Context(), one.Subject, one.ID, g.ID, session.GrantRevoked))
+		must(t, n.endGrant(t, one.Subject, one.ID, g.ID, session.GrantRevoked))
 	}
 	if _, err := n.verifier.Verify(t.Context(), ends.Access); !errors.Is(err, auth.ErrRevoked) {
 		t.Errorf("its access token: %v", err)
@@ -150,9 +150,18 @@ func testGrantEndsAlone(t *testing.T, p *place) {
 	n.claims(t, again.Access)
 	_, err = n.RefreshWith(t.Context(), again.Refresh, shop(0), laptop)
 	must(t, err)
-	if err := n.EndGrant(t.Context(), newSubject(), one.ID, g.ID, session.GrantRevoked); err != nil {
+	if err := n.endGrant(t, newSubject(), one.ID, g.ID, session.GrantRevoked); err != nil {
 		t.Errorf("another person's: %v", err)
 	}
+}
+
+// endGrant ends a grant in a transaction of its own.
+func (n *node) endGrant(t testing.TB, subject, sessionID, id string, reason session.Reason) error {
+	t.Helper()
+	err := n.db.Write(t.Context(), func(tx sqldb.Tx) error {
+		return n.EndGrantTx(t.Context(), tx, subject, sessionID, id, reason)
+	})
+	return errors.Join(err, n.Apply(t.Context()))
 }
 
 func testGrantEndsWithItsSession(t *testing.T, p *place) {
@@ -236,7 +245,7 @@ func testGrantsMove(t *testing.T, p *place, m session.Move) {
 	must(t, err)
 	_, err = n.RefreshWith(t.Context(), tokens.Refresh, shop(0), laptop)
 	must(t, err)
-	must(t, n.EndGrant(t.Context(), one.Subject, one.ID, ends.ID, session.GrantRevoked))
+	must(t, n.endGrant(t, one.Subject, one.ID, ends.ID, session.GrantRevoked))
 	if _, err := n.RefreshWith(t.Context(), ending.Refresh, shop(0), laptop); !errors.Is(err, session.ErrEnded) {
 		t.Errorf("a grant that was ended after the move: %v", err)
 	}

@@ -124,6 +124,20 @@ func (s *Service) End(ctx context.Context, subject, id string, reason Reason) er
 	return nil
 }
 
+// EndTx ends one session in the caller's transaction. The caller knows that it is the subject's: no store is asked about it, so it ends also
+// while that cannot be reached, and it is fine when it has ended, or has not begun. Call
+// Apply once it has committed. The feed's counter is locked from here to the commit, so this belongs at the transaction's end.
+func (s *Service) EndTx(ctx context.Context, tx sqldb.Tx, subject, id string, reason Reason) error {
+	if _, err := ParseID(id); err != nil {
+		return err
+	}
+	e := ending{subject: subject, only: id, reason: reason, action: "session.ended"}
+	if err := s.store.endTx(ctx, tx, e); err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
+
 // EndOthers ends all sessions of the subject but one, as End does.
 func (s *Service) EndOthers(ctx context.Context, subject, keepID string, reason Reason) error {
 	e := ending{subject: subject, keep: keepID, reason: reason, action: "session.others_ended"}

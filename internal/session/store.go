@@ -53,7 +53,8 @@ type store interface {
 	live(ctx context.Context, subject string) ([]Session, error)
 	// end ends live sessions in a transaction of its own and returns how many.
 	end(ctx context.Context, e ending) (int, error)
-	// endTx ends them in the caller's transaction, setRolesTx makes roles (JSON) the subject's; apply follows the commit.
+	// endTx ends them in the caller's transaction, one that the ending names whether it is known or not, setRolesTx makes roles (JSON) the
+	// subject's; apply follows the commit.
 	endTx(ctx context.Context, tx sqldb.Tx, e ending) error
 	setRolesTx(ctx context.Context, tx sqldb.Tx, subject, roles string) error
 	// apply carries out what committed transactions have decided.

@@ -362,6 +362,9 @@ func sessionRevocations(ids []string) []auth.Revocation {
 // endTx raises the subject's epoch, which kills the access tokens of all sessions without knowing which there are. To spare those
 // of one session, the others are revoked by name; carrying out the intent tells of any that has started since they were asked for.
 func (s *redisStore) endTx(ctx context.Context, tx sqldb.Tx, e ending) error {
+	if e.only != "" {
+		return s.endOneTx(ctx, tx, e)
+	}
 	i := intent{Kind: intendEndAll, ID: e.keep, Reason: e.reason, Raise: !e.known}
 	p, err := s.intend(ctx, tx, e.subject, i)
 	if err != nil {
@@ -376,6 +379,18 @@ func (s *redisStore) endTx(ctx context.Context, tx sqldb.Tx, e ending) error {
 	case len(e.others) > 0:
 		_, err = s.feed.append(ctx, tx, sessionRevocations(e.others)...)
 	}
+	return err
+}
+
+// endOneTx ends one session whatever Redis knows of it.
+func (s *redisStore) endOneTx(ctx context.Context, tx sqldb.Tx, e ending) error {
+	if _, err := s.intend(ctx, tx, e.subject, intent{Kind: intendEndOne, ID: e.only, Reason: e.reason}); err != nil {
+		return err
+	}
+	if err := s.record(ctx, tx, e, 1); err != nil {
+		return err
+	}
+	_, err := s.feed.append(ctx, tx, sessionRevocations([]string{e.only})...)
 	return err
 }
 

@@ -93,13 +93,19 @@ func (s *Service) Open(ctx context.Context, raw string) (plain []byte, keyID str
 
 // livesAsOurs reports whether what a token says of its time is what we would say. Who has got hold of a key could make one that lives
 // longer than it is remembered that the key was withdrawn, and whoever has verified it once would go on taking it.
+//
+// Names are compared exactly, as package auth does: in a struct package json would also read EXP, and the later of the two would count
+// here and the other one there.
 func livesAsOurs(plain []byte) bool {
-	var c struct {
-		IssuedAt  float64 `json:"iat"`
-		ExpiresAt float64 `json:"exp"`
+	var c map[string]json.RawMessage
+	if json.Unmarshal(plain, &c) != nil {
+		return false
 	}
-	err := json.Unmarshal(plain, &c)
-	return err == nil && c.IssuedAt > 0 && c.ExpiresAt-c.IssuedAt <= maxLifetime.Seconds()
+	var issued, expires float64
+	if json.Unmarshal(c["iat"], &issued) != nil || json.Unmarshal(c["exp"], &expires) != nil {
+		return false
+	}
+	return issued > 0 && expires-issued <= maxLifetime.Seconds()
 }
 
 // OpaqueKeyID is the name under which everything that a key has sealed is revoked, where a signed token has its kid.

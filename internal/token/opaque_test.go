@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -113,12 +114,19 @@ func TestOpaqueLivesAsOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, now := f.reads(t, s), f.clock.Now()
-	forge := func(issued, expires any) error {
-		_, err := v.Verify(t.Context(), f.forge(t, map[string]any{
-			"iss": issuer, "aud": issuer, "sub": "alice", "client_id": "shop", "jti": "j", "roles": []string{}, "iat": issued, "exp": expires,
-		}))
+	verify := func(times string) error {
+		claims := fmt.Sprintf(`{"iss":%q,"aud":%[1]q,"sub":"alice","client_id":"shop","jti":"j","roles":[],%s}`, issuer, times)
+		_, err := v.Verify(t.Context(), f.forge(t, claims))
 		return err
 	}
+	forge := func(issued, expires any) error {
+		times, err := json.Marshal(map[string]any{"iat": issued, "exp": expires})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return verify(strings.Trim(string(times), "{}"))
+	}
+	soon, later := now.Add(time.Minute).Unix(), now.AddDate(10, 0, 0).Unix()
 	if err := forge(now.Unix(), now.Add(time.Hour).Unix()); err != nil {
 		t.Errorf("the longest that we would make: %v", err)
 	}
@@ -129,6 +137,12 @@ func TestOpaqueLivesAsOurs(t *testing.T) {
 		"without a time":    forge(nil, now.Add(time.Minute).Unix()),
 		"without an end":    forge(now.Unix(), nil),
 		"before there were": forge(0, now.Add(time.Minute).Unix()),
+
+		// Names of claims are compared exactly, and not as package json does.
+		"for years, by another name":   verify(fmt.Sprintf(`"iat":%d,"exp":%d,"EXP":%d`, now.Unix(), later, soon)),
+		"made later, by another name":  verify(fmt.Sprintf(`"iat":%d,"exp":%d,"Iat":%[2]d`, now.Unix(), later)),
+		"for years, said twice":        verify(fmt.Sprintf(`"iat":%d,"exp":%d,"exp":%d`, now.Unix(), later, soon)),
+		"for years, with another sign": verify(fmt.Sprintf(`"iat":%d,"exp":%d,"\u0045xp":%d`, now.Unix(), later, soon)),
 	} {
 		if err == nil {
 			t.Errorf("%s: accepted", name)
@@ -137,13 +151,9 @@ func TestOpaqueLivesAsOurs(t *testing.T) {
 }
 
 // forge seals claims as who knows the key can.
-func (f *fleet) forge(tb testing.TB, claims map[string]any) string {
+func (f *fleet) forge(tb testing.TB, claims string) string {
 	tb.Helper()
 	key, err := f.keys.ByID(tb.Context(), token.OpaquePurpose, 1)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	plain, err := json.Marshal(claims)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -153,7 +163,7 @@ func (f *fleet) forge(tb testing.TB, claims map[string]any) string {
 	}
 	b := make([]byte, 5+aead.NonceSize())
 	b[0], b[4] = 1, 1
-	b = aead.Seal(b, b[5:], plain, append([]byte("sumun opaque access token "), b[:5]...))
+	b = aead.Seal(b, b[5:], []byte(claims), append([]byte("sumun opaque access token "), b[:5]...))
 	return token.OpaquePrefix + base64.RawURLEncoding.EncodeToString(b)
 }
 
