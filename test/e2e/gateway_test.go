@@ -207,7 +207,8 @@ func TestGatewayNeedsToKnowWhere(t *testing.T) {
 // One address may try few passwords, whatever accounts it tries them on.
 func TestSignInsPerAddress(t *testing.T) {
 	t.Parallel()
-	s := sqliteStore(t).serve(t, "SUMUN_PASSWORDS_FAILURE_TIME=1ms")
+	// Passwords are checked fast: every six seconds one more may be tried.
+	s := sqliteStore(t).serve(t, "SUMUN_PASSWORDS_ARGON2ID_MEMORY=7168", "SUMUN_PASSWORDS_ARGON2ID_TIME=1", "SUMUN_PASSWORDS_FAILURE_TIME=1ms")
 	for i := range 11 {
 		a := s.send(t, "POST /v1/sessions", credentials(fmt.Sprintf("nobody%d@example.com", i), password))
 		if i < 10 {
