@@ -76,12 +76,16 @@ func (b *bench) proxy(ctx context.Context) (results []result, err error) {
 	return results, nil
 }
 
-// inTurns puts load on one proxy after the other, again and again.
+// inTurns puts load on one proxy after the other, again and again, every other time the other way round: who comes behind another route of
+// the same program finds its memory at hand.
 func (b *bench) inTurns(ctx context.Context, peers []peer, all []*running, origin *running, connections int) ([][]wrkRun, error) {
 	rounds := make([][]wrkRun, len(all))
-	for range proxyRounds {
-		for i, r := range all {
-			one, err := b.wrk(ctx, r, origin, connections)
+	for round := range proxyRounds {
+		for i := range all {
+			if round%2 == 1 {
+				i = len(all) - 1 - i
+			}
+			one, err := b.wrk(ctx, all[i], origin, connections)
 			if err != nil {
 				return nil, fmt.Errorf("load %s: %w", peers[i].name, err)
 			}
