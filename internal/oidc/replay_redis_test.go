@@ -164,18 +164,7 @@ func (n *node) agreeTo(t testing.TB, p *person, client string) error {
 
 // However a theft falls in with the rightful request, on whichever node: when two have presented a code, and one was told so, nothing that
 // the code gave works any more.
-func TestReplaysRaceTheSession(t *testing.T) {
-	t.Parallel()
-	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { raceReplays(t, place{db: db}) })
-	if redisdbtest.Listed() {
-		t.Run("redis", func(t *testing.T) {
-			sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-				redis := redisdbtest.Open(t)
-				raceReplays(t, place{db: db, redis: redis, prefix: redisdbtest.Prefix(t, redis)})
-			})
-		})
-	}
-}
+func TestReplaysRaceTheSession(t *testing.T) { onEachStore(t, raceReplays) }
 
 func raceReplays(t *testing.T, at place) {
 	const rounds, thieves = 24, 3
@@ -223,18 +212,7 @@ func nothingWorks(t *testing.T, nodes []*node, got tokenAnswer, refresh url.Valu
 
 // A new password ends all sessions, also one that grows at that very moment out of one of them: whoever stole the browser's session would
 // have kept the other.
-func TestEndOfAllOvertakesACode(t *testing.T) {
-	t.Parallel()
-	sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) { endOvertakes(t, place{db: db}) })
-	if redisdbtest.Listed() {
-		t.Run("redis", func(t *testing.T) {
-			sqldbtest.Each(t, migrations(), func(t *testing.T, db *sqldb.DB) {
-				redis := redisdbtest.Open(t)
-				endOvertakes(t, place{db: db, redis: redis, prefix: redisdbtest.Prefix(t, redis)})
-			})
-		})
-	}
-}
+func TestEndOfAllOvertakesACode(t *testing.T) { onEachStore(t, endOvertakes) }
 
 func endOvertakes(t *testing.T, at place) {
 	n := newNodeAt(t, at, clocktest.Noon(), auth.ES256)
